@@ -1,0 +1,53 @@
+"""The tables' columns: names, dtypes and order are part of the format.
+
+Plain Python and NumPy dtypes only, so that the parsing side can name them without importing Arrow.
+`S32` stands for a hash of 32 raw bytes in internal order. Nothing is ever null.
+"""
+
+from __future__ import annotations
+
+FORMAT_VERSION = 1
+
+PART_BLOCKS = 4096
+"""Parts of `blocks` and `spends` hold heights [k·4096, (k+1)·4096); the last one is the tail."""
+
+RANGE_BLOCKS = 128
+"""A build works in ranges of heights [k·128, (k+1)·128), from the tip down."""
+
+CHECKPOINT_BLOCKS = 2016
+"""`supply` has a checkpoint at heights 2016, 4032, … and at the tip."""
+
+ROW_GROUP_ROWS = 1 << 20
+
+BLOCKS_COLUMNS: dict[str, str] = {
+    "height": "<i4",
+    "hash": "S32",
+    "time_unix": "<i8",
+    "n_txs": "<i4",
+    "n_created": "<i4",
+    "n_spent": "<i4",
+    "created_sats": "<i8",
+    "spent_sats": "<i8",
+    "subsidy_sats": "<i8",
+    "fees_sats": "<i8",
+    "unspendable_sats": "<i8",
+}
+
+SPENDS_COLUMNS: dict[str, str] = {
+    "spent_height": "<i4",
+    "created_height": "<i4",
+    "value_sats": "<i8",
+    "n_coins": "<i4",
+}
+
+SUPPLY_COLUMNS: dict[str, str] = {
+    "created_height": "<i4",
+    "value_sats": "<i8",
+    "n_coins": "<i8",
+}
+
+TABLES: dict[str, dict[str, str]] = {
+    "blocks": BLOCKS_COLUMNS,
+    "spends": SPENDS_COLUMNS,
+    "supply": SUPPLY_COLUMNS,
+}
