@@ -1,7 +1,7 @@
 """What a build does, in the order it does it.
 
-Headers of all block files → best chain → ranges of 128 heights from the tip down, parsed by worker threads → parts of 4,096
-heights, each a commit → checkpoints of the supply vector, with the whole history checked → complete.
+Headers of all block files → best chain → ranges of 128 heights from the tip down, parsed by worker threads → parts of
+4,096 heights, each a commit → checkpoints of the supply vector, with the whole history checked → complete.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ from .tables.writer import IndexWriter, PreparedPart
 
 @dataclass(frozen=True)
 class BuildReport:
-    """state: "built", "resumed", "already complete" or "dry run". Bytes are of block and undo data on the best chain."""
+    """state: "built", "resumed", "already complete" or "dry run". Bytes are of block and undo data on the best
+    chain."""
 
     state: str
     tip_height: int
@@ -146,7 +147,7 @@ def _read_headers(
             f"an unfinished build towards height {found.tip_height} is here: without --stop-height it goes on, "
             "with --rebuild a new one begins"
         )
-    progress.phase("Reading headers (files)", 0, len(folder.file_numbers))
+    progress.phase("Reading headers", 0, len(folder.file_numbers), unit="files")
     tree = scan_folder(folder, threads, lambda n: progress.advance(0, n))
     pairing = pair_undo(tree)
     if found is not None:

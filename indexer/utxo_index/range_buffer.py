@@ -1,4 +1,5 @@
-"""Parsed ranges wait here until their part is whole: parts are read from the top down and written from the bottom up."""
+"""Parsed ranges wait here until their part is whole: parts are read from the top down and written from the bottom
+up."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ class RangeBuffer:
         return np.concatenate([stored.block_rows for stored in reversed(self._parts[part_first])])
 
     def spend_chunks(self, part_first: int) -> Iterator[SpendChunk]:
-        """(spent_height, created_height, value_sats, n_coins) of the part, a range at a time, ascending; each is let go."""
+        """(spent_height, created_height, value_sats, n_coins) of the part, a range at a time, ascending; each is let
+        go."""
         with self._lock:
             stored_ranges = self._parts.pop(part_first)
         while stored_ranges:
@@ -86,7 +88,7 @@ class RangeBuffer:
     def _write(self, rows: tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]) -> int:
         with disk_errors(self._folder), self._lock:
             if self._spill is None:
-                self._spill = tempfile.TemporaryFile(dir=self._folder)
+                self._spill = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (held until `close`)
             self._spill.seek(self._spilled_bytes)
             at = self._spilled_bytes
             for column in rows:

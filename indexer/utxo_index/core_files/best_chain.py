@@ -1,7 +1,9 @@
 """The best chain: the most work among blocks that have undo data for every ancestor down to genesis.
 
-A block without undo was never connected, or failed when it was; blocks ahead without undo are normal while a node syncs.
-What contradicts that picture (undo above a gap, undo of a block that is gone) is damage or an unusual node, and is named.
+A block without undo was never connected, or failed when it was; blocks ahead without undo are normal while a node
+syncs.
+What contradicts that picture (undo above a gap, undo of a block that is gone) is damage or an unusual node, and is
+named.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ class BestChain:
     """Where each block of the chain lies. Arrays by height, 0 … tip.
 
     hashes : uint8[n, 32], internal order; times : int64[n], header time, unix seconds
-    file_numbers : int32[n]; blk_offsets, blk_sizes, rev_offsets, rev_sizes : int64[n], of block and undo bytes (genesis:
+    file_numbers : int32[n]; blk_offsets, blk_sizes, rev_offsets, rev_sizes : int64[n], of block and undo bytes
+    (genesis:
         undo size 0)
     equal_work_tie : another tip with undo has the same work; the one stored first was taken
     """
@@ -45,7 +48,7 @@ class BestChain:
 
     @property
     def tip_hash(self) -> bytes:
-        return self.hashes[-1].tobytes()
+        return bytes(self.hashes[-1])
 
     def cut(self, end_height: int) -> BestChain:
         """The first `end_height` blocks."""
@@ -123,7 +126,8 @@ def _path_to(tree: HeaderTree, tip: int) -> list[int]:
 
 
 def _copies_with_undo(tree: HeaderTree, pairing: UndoPairing) -> dict[int, int]:
-    """For blocks that are stored more than once: the whole copy whose file has its undo (after a crash, copies can be torn)."""
+    """For blocks that are stored more than once: the whole copy whose file has its undo (after a crash, copies can be
+    torn)."""
     groups: dict[int, list[int]] = {}
     for entry in np.flatnonzero(tree.first_copy != np.arange(tree.n_records)).tolist():
         first = int(tree.first_copy[entry])
@@ -154,9 +158,7 @@ def _refuse_gap_above(
         _refuse_detached(tree, root, tip)
 
 
-def _raise_undo_missing(
-    tree: HeaderTree, connected: NDArray[np.bool_], pairing: UndoPairing, entry: int
-) -> None:
+def _raise_undo_missing(tree: HeaderTree, connected: NDArray[np.bool_], pairing: UndoPairing, entry: int) -> None:
     top = entry
     first_above = entry
     while not connected[tree.parent[entry]]:
@@ -167,7 +169,8 @@ def _raise_undo_missing(
     index = int(tree.file_index[entry])
     height = int(tree.height[entry])
     remedy = (
-        f"If the node still validates history behind a snapshot (assumeutxo), wait until it has caught up. Else: {REINDEX}."
+        f"If the node still validates history behind a snapshot (assumeutxo), wait until it has caught up. "
+        f"Else: {REINDEX}."
         f" To build what is below: --stop-height {height - 1}"
     )
     raise ChainError(
@@ -187,7 +190,8 @@ def _detached_roots(tree: HeaderTree, entries: NDArray[np.int64]) -> list[int]:
 
 
 def _refuse_detached(tree: HeaderTree, root: int, tip: int) -> None:
-    """A block that was connected once, but whose parent is gone: a block is missing, unless it is a leftover of a crash.
+    """A block that was connected once, but whose parent is gone: a block is missing, unless it is a leftover of a
+    crash.
 
     A crashed node forgets its last blocks and writes over them from the first one on. What it has not overwritten yet
     lies at the end of the last file behind torn bytes, or (equal sizes) below the new tip's height.
@@ -228,7 +232,8 @@ def _run_length(tree: HeaderTree, root: int) -> int:
 
 
 def _later_block_is_linked(tree: HeaderTree, index: int, root: int) -> bool:
-    """A block stored behind `root` in the same file is linked to genesis: then `root` is no leftover at the file's end."""
+    """A block stored behind `root` in the same file is linked to genesis: then `root` is no leftover at the file's
+    end."""
     behind = (tree.file_index == index) & (tree.offsets > tree.offsets[root]) & (tree.height != UNLINKED)
     return bool(behind.any())
 
@@ -237,9 +242,7 @@ def _refuse_damaged_tip(tree: HeaderTree, pairing: UndoPairing, connected: NDArr
     """Nothing above the tip would betray that its child is damaged, so look at what is left over in the rev files."""
     tip_hash = tree.hashes[tip].tobytes()
     height = int(tree.height[tip]) + 1
-    children = [
-        e for e in np.flatnonzero(tree.parent == tip).tolist() if tree.first_copy[e] == e and not connected[e]
-    ]
+    children = [e for e in np.flatnonzero(tree.parent == tip).tolist() if tree.first_copy[e] == e and not connected[e]]
     for index, records in pairing.loose.items():
         number = tree.blk_scans[index].number
         for offset, size, record in records:

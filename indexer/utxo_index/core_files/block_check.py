@@ -1,4 +1,5 @@
-"""Check one whole block, or one block with a candidate undo record, outside the hot path: for copies and rivals, which are rare."""
+"""Check one whole block, or one block with a candidate undo record, outside the hot path: for copies and rivals,
+which are rare."""
 
 from __future__ import annotations
 

@@ -37,13 +37,14 @@ BLOCK_ERRORS = {
 
 
 @njit(nogil=True, inline="always")
-def is_unspendable(buf, p, size):  # type: ignore[no-untyped-def]
-    """Never in the UTXO set: a script that begins with OP_RETURN or is longer than 10,000 bytes (Core `IsUnspendable`)."""
+def is_unspendable(buf, p, size):
+    """Never in the UTXO set: a script that begins with OP_RETURN or is longer than 10,000 bytes (Core
+    `IsUnspendable`)."""
     return size > MAX_SCRIPT_BYTES or (size > 0 and load_u8(buf, p) == OP_RETURN)
 
 
 @njit(nogil=True)
-def walk_block(buf, p, end, n_inputs, out_sats, tx_spans):  # type: ignore[no-untyped-def]
+def walk_block(buf, p, end, n_inputs, out_sats, tx_spans):
     """One block at buf[p:end).
 
     n_inputs, out_sats : int64[>= (end - p) // 60 + 1], filled by transaction: inputs, and sats of all its outputs

@@ -1,6 +1,7 @@
 """A node's folder of block files: which files there are, their XOR key, their network.
 
-Source: Core `src/node/blockstorage.cpp` (`BlockManager::InitBlocksdirXorKey`, `OpenBlockFile`), checked on real folders.
+Source: Core `src/node/blockstorage.cpp` (`BlockManager::InitBlocksdirXorKey`, `OpenBlockFile`), checked on real
+folders.
 """
 
 from __future__ import annotations
@@ -172,7 +173,8 @@ def _read_xor_key(path: Path) -> bytes:
 
 
 def _told_chain(folder: BlockFolder, wanted: Chain | None) -> tuple[Chain | None, int, bytes]:
-    """The network that the files' first bytes name: the first file that is of another one than wanted, else the first known.
+    """The network that the files' first bytes name: the first file that is of another one than wanted, else the first
+    known.
 
     Returns (network or None, number of the file, its first 4 bytes un-XORed).
     """

@@ -21,7 +21,7 @@ _MOST_TIMES_POW10 = np.array([MAX_MONEY_SATS // 10**e for e in range(10)], np.in
 
 
 @njit(nogil=True, inline="always")
-def compact_size(buf, p):  # type: ignore[no-untyped-def]
+def compact_size(buf, p):
     """CompactSize at p: (value, next p). -1 for a value of more than 32 bits or one not in its shortest form."""
     first = load_u8(buf, p)
     if first < 253:
@@ -36,8 +36,9 @@ def compact_size(buf, p):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, inline="always")
-def varint(buf, p):  # type: ignore[no-untyped-def]
-    """VARINT of at most 8 bytes at p by one 8-byte load: (value, next p); value -1 when longer (56 bits are exceeded)."""
+def varint(buf, p):
+    """VARINT of at most 8 bytes at p by one 8-byte load: (value, next p); value -1 when longer (56 bits are
+    exceeded)."""
     word = load_u64(buf, p)
     stop = ~word & _STOP_BITS
     if stop == np.uint64(0):
@@ -53,7 +54,7 @@ def varint(buf, p):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, inline="always")
-def decompress_amount(compressed):  # type: ignore[no-untyped-def]
+def decompress_amount(compressed):
     """Satoshis of a compressed amount in [0, 2^56); -1 when it exceeds MAX_MONEY."""
     if compressed == 0:
         return np.int64(0)

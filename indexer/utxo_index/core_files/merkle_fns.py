@@ -30,8 +30,9 @@ _FEWEST_LANES = 4  # 16 lanes cost about what four single hashes cost
 
 
 @njit(nogil=True, inline="always")
-def _stripped(buf, spans, t, scratch, at):  # type: ignore[no-untyped-def]
-    """Copy what the txid of transaction t covers (no marker, flag, witness), padded, to scratch[at:]; its SHA blocks."""
+def _stripped(buf, spans, t, scratch, at):
+    """Copy what the txid of transaction t covers (no marker, flag, witness), padded, to scratch[at:]; its SHA
+    blocks."""
     body = spans[t, 2] - spans[t, 1]
     copy_bytes(scratch, at, buf, spans[t, 0], np.int64(4))
     copy_bytes(scratch, at + 4, buf, spans[t, 1], body)
@@ -41,7 +42,7 @@ def _stripped(buf, spans, t, scratch, at):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, inline="always")
-def _second_hash(state, digests, digest_offsets):  # type: ignore[no-untyped-def]
+def _second_hash(state, digests, digest_offsets):
     """SHA-256 of the 16 digests in `state`; `digests` (16 × 64 bytes) holds their padding already."""
     for lane in range(LANES):
         for k in range(8):
@@ -50,7 +51,7 @@ def _second_hash(state, digests, digest_offsets):  # type: ignore[no-untyped-def
     compress_lanes(state, digests, digest_offsets, np.int64(1))
 
 
-def _hash_transactions(buf, n_txs, spans, txids, scratch):  # type: ignore[no-untyped-def]
+def _hash_transactions(buf, n_txs, spans, txids, scratch):
     """txids of the n_txs transactions at `spans` (from `walk_block`) to txids[32·t:].
 
     scratch : uint8 of at least SCRATCH_BYTES and of the longest transaction + 136. False when it is too small.
@@ -117,7 +118,7 @@ def _hash_transactions(buf, n_txs, spans, txids, scratch):  # type: ignore[no-un
     return True
 
 
-def _merkle_root(level, n):  # type: ignore[no-untyped-def]
+def _merkle_root(level, n):
     """Fold n hashes of 32 bytes in `level` (room for n + 1) to the root in level[0:32].
 
     False for a mutated tree (CVE-2012-2459): two equal hashes side by side give the root of a shorter list, too.
@@ -165,7 +166,7 @@ def _sha256d(data: bytes) -> bytes:
     return hashlib.sha256(hashlib.sha256(data).digest()).digest()
 
 
-def _plain_hash_transactions(buf, n_txs, spans, txids, scratch):  # type: ignore[no-untyped-def]
+def _plain_hash_transactions(buf, n_txs, spans, txids, scratch):
     """The same by hashlib, for runs with JIT off."""
     for t in range(int(n_txs)):
         start, ins, outs_end, lock_time = (int(x) for x in spans[t])
@@ -174,7 +175,7 @@ def _plain_hash_transactions(buf, n_txs, spans, txids, scratch):  # type: ignore
     return True
 
 
-def _plain_merkle_root(level, n):  # type: ignore[no-untyped-def]
+def _plain_merkle_root(level, n):
     """The same by hashlib, for runs with JIT off."""
     hashes = [bytes(level[32 * i : 32 * i + 32]) for i in range(int(n))]
     clean = True

@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BlockFileError, UndoFileError, UtxoIndexError
 from .best_chain import BestChain
-from .block_folder import REINDEX, XOR_KEY_BYTES, open_for_reading
 from .block_fns import MIN_TX_BYTES
+from .block_folder import REINDEX, XOR_KEY_BYTES, open_for_reading
 from .merkle_fns import SCRATCH_BYTES
 from .raw_load import SLACK
 from .record_scan import UNDO_CHECKSUM_BYTES
@@ -63,7 +64,8 @@ class RangeColumns:
 
 
 class RangeReader:
-    """Workspace of one worker: two span buffers, per-block scratch, and sums by creation height (16 bytes a block of the chain)."""
+    """Workspace of one worker: two span buffers, per-block scratch, and sums by creation height (16 bytes a block of
+    the chain)."""
 
     def __init__(self, chain: BestChain, *, check_merkle: bool) -> None:
         self.chain = chain
@@ -82,8 +84,16 @@ class RangeReader:
         self.blk = np.zeros(0, np.uint8)
         self.rev = np.zeros(0, np.uint8)
         self._files: dict[tuple[int, bool], io.FileIO] = {}
-        self._row_capacity(0, 1 << 16)
-        self._block_capacity(1 << 20, 1 << 16)
+        self.rows_height = np.zeros(0, np.int32)
+        self.rows_sats = np.zeros(0, np.int64)
+        self.rows_coins = np.zeros(0, np.int32)
+        self.n_inputs = np.zeros(0, np.int64)
+        self.out_sats = np.zeros(0, np.int64)
+        self.tx_spans = np.zeros((0, 4), np.int64)
+        self.txids = np.zeros(0, np.uint8)
+        self.scratch = np.zeros(0, np.uint8)
+        self.coin_codes = np.zeros(0, np.uint32)
+        self.coin_sats = np.zeros(0, np.int64)
 
     def read(self, first_height: int, end_height: int) -> RangeColumns:
         """Columns of heights [first_height, end_height).
@@ -164,7 +174,8 @@ class RangeReader:
     def _load(
         self, buf: NDArray[np.uint8], number: int, offsets: NDArray[np.int64], sizes: NDArray[np.int64], *, undo: bool
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Read pieces of one file into `buf` (grown when needed), each at a position equal to its offset mod 8 (for the XOR key).
+        """Read pieces of one file into `buf` (grown when needed), each at a position equal to its offset mod 8 (for
+        the XOR key).
 
         Returns the buffer and the pieces' positions in it.
         """
@@ -182,7 +193,7 @@ class RangeReader:
         run_at = np.concatenate(([0], np.cumsum(lengths)))
         if run_at[-1] + SLACK > len(buf):
             buf = np.zeros(int(run_at[-1]) + SLACK + (1 << 20), np.uint8)
-        view = memoryview(buf)
+        view = buf.data
         for start, end, at in zip(run_start.tolist(), run_end.tolist(), run_at.tolist(), strict=False):
             self._read_into(number, start, view[at : at + end - start], undo=undo)
         positions[by_offset] = run_at[run_id] + starts - run_start[run_id]
@@ -222,7 +233,7 @@ class RangeReader:
     ) -> None:
         """The header is still the one that was scanned, and the undo data has its checksum."""
         sha256 = hashlib.sha256
-        blk, rev = memoryview(self.blk), memoryview(self.rev)
+        blk, rev = self.blk.data, self.rev.data
         for height, b, r, size in zip(
             span.tolist(), blk_offsets.tolist(), rev_offsets.tolist(), rev_sizes.tolist(), strict=True
         ):
@@ -269,27 +280,27 @@ class RangeReader:
     def _block_capacity(self, blk_bytes: int, rev_bytes: int) -> None:
         """Per-block scratch, bounded by what is really there: at most size // 60 transactions, size // 3 coins."""
         n_txs = blk_bytes // MIN_TX_BYTES + 2
-        if not hasattr(self, "n_inputs") or len(self.n_inputs) < n_txs:
+        if len(self.n_inputs) < n_txs:
             self.n_inputs = np.zeros(n_txs, np.int64)
             self.out_sats = np.zeros(n_txs, np.int64)
             self.tx_spans = np.zeros((n_txs, 4), np.int64)
             self.txids = np.zeros(32 * (n_txs + 1), np.uint8)
             self.scratch = np.zeros(SCRATCH_BYTES + blk_bytes + 256, np.uint8)
         n_coins = rev_bytes // MIN_COIN_BYTES + 2
-        if not hasattr(self, "coin_codes") or len(self.coin_codes) < n_coins:
+        if len(self.coin_codes) < n_coins:
             self.coin_codes = np.zeros(n_coins, np.uint32)
             self.coin_sats = np.zeros(n_coins, np.int64)
 
     def _row_capacity(self, used: int, more: int) -> None:
         """Room for `more` spend rows behind the `used` ones."""
-        if not hasattr(self, "rows_height"):
-            self.rows_height = np.zeros(more, np.int32)
-            self.rows_sats = np.zeros(more, np.int64)
-            self.rows_coins = np.zeros(more, np.int32)
-        elif used + more > len(self.rows_height):
+        if used + more > len(self.rows_height):
             size = max(used + more, 2 * len(self.rows_height))
-            for name in ("rows_height", "rows_sats", "rows_coins"):
-                old = getattr(self, name)
-                new = np.zeros(size, old.dtype)
-                new[:used] = old[:used]
-                setattr(self, name, new)
+            self.rows_height = _grown(self.rows_height, used, size)
+            self.rows_sats = _grown(self.rows_sats, used, size)
+            self.rows_coins = _grown(self.rows_coins, used, size)
+
+
+def _grown(old: NDArray[Any], used: int, size: int) -> NDArray[Any]:
+    new = np.zeros(size, old.dtype)
+    new[:used] = old[:used]
+    return new

@@ -3,7 +3,8 @@
 compiled          unaligned loads without bounds check or wraparound branch. The caller holds the contract:
                   buffers have `SLACK` readable bytes behind `end`, and `p <= end` before each step.
 checked compiled  `UTXO_INDEX_CHECKED_LOADS=1`: the same, every access compared with the array; IndexError.
-plain Python      `NUMBA_DISABLE_JIT=1`: `int.from_bytes` on a checked slice, so that the kernels run as ordinary Python.
+plain Python      `NUMBA_DISABLE_JIT=1`: `int.from_bytes` on a checked slice, so that the kernels run as ordinary
+Python.
 
 Every function takes `uint8[::1]` and an int64 offset; little endian. `load_u8/u16/u32` give int64 (never negative),
 `load_i64` int64, `load_u64` uint64.
@@ -33,8 +34,8 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: An
 
 def _raw_load(bits: int, result: Any) -> Any:
     @intrinsic
-    def load(typing_context, array, offset):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def load(typing_context, array, offset):
+        def codegen(context, builder, signature, args):
             pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
             word = ir.IntType(bits)
             value = builder.load(builder.bitcast(pointer, word.as_pointer()), align=1, typ=word)
@@ -47,8 +48,8 @@ def _raw_load(bits: int, result: Any) -> Any:
 
 def _raw_store(bits: int) -> Any:
     @intrinsic
-    def store(typing_context, array, offset, value):  # type: ignore[no-untyped-def]
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def store(typing_context, array, offset, value):
+        def codegen(context, builder, signature, args):
             pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
             word = ir.IntType(bits)
             value = args[2] if bits == 64 else builder.trunc(args[2], word)
@@ -61,8 +62,8 @@ def _raw_store(bits: int) -> Any:
 
 
 @intrinsic
-def _raw_copy(typing_context, target, target_offset, source, source_offset, size):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _raw_copy(typing_context, target, target_offset, source, source_offset, size):
+    def codegen(context, builder, signature, args):
         to = _pointer(context, builder, signature.args[0], args[0], args[1])
         start = _pointer(context, builder, signature.args[2], args[2], args[3])
         memcpy = builder.module.declare_intrinsic("llvm.memcpy", [to.type, start.type, ir.IntType(64)])
@@ -73,16 +74,16 @@ def _raw_copy(typing_context, target, target_offset, source, source_offset, size
 
 
 @intrinsic
-def _raw_byte_swap(typing_context, value):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _raw_byte_swap(typing_context, value):
+    def codegen(context, builder, signature, args):
         return builder.bswap(args[0])
 
     return types.uint64(types.uint64), codegen
 
 
 @intrinsic
-def _raw_trailing_zeros(typing_context, value):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _raw_trailing_zeros(typing_context, value):
+    def codegen(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), codegen
@@ -90,7 +91,7 @@ def _raw_trailing_zeros(typing_context, value):  # type: ignore[no-untyped-def]
 
 def _checked_load(width: int, load: Any) -> Any:
     @njit(nogil=True, inline="always")
-    def checked(array, offset):  # type: ignore[no-untyped-def]
+    def checked(array, offset):
         if offset < 0 or offset + width > array.size:
             raise IndexError("load outside the buffer")
         return load(array, offset)
@@ -100,7 +101,7 @@ def _checked_load(width: int, load: Any) -> Any:
 
 def _checked_store(width: int, store: Any) -> Any:
     @njit(nogil=True, inline="always")
-    def checked(array, offset, value):  # type: ignore[no-untyped-def]
+    def checked(array, offset, value):
         if offset < 0 or offset + width > array.size:
             raise IndexError("store outside the buffer")
         store(array, offset, value)
@@ -162,7 +163,7 @@ else:
         )
 
         @register_jitable
-        def copy_bytes(target, target_offset, source, source_offset, size):  # type: ignore[no-untyped-def]
+        def copy_bytes(target, target_offset, source, source_offset, size):
             if size < 0 or target_offset < 0 or source_offset < 0:
                 raise IndexError("copy outside the buffer")
             if target_offset + size > target.size or source_offset + size > source.size:

@@ -1,6 +1,7 @@
 """Find the records of one blk or rev file by hopping from header to header; a few bytes a record are read.
 
-A record is magic, length N, N bytes, and in rev files 32 bytes of checksum. What does not parse is remembered, not skipped
+A record is magic, length N, N bytes, and in rev files 32 bytes of checksum. What does not parse is remembered, not
+skipped
 silently: torn or overwritten bytes are normal at the end of the last files after a crash of the node, damage elsewhere.
 Source: core-formats facts checked on Core's files; Core `src/node/blockstorage.cpp` (`WriteBlock`, `WriteBlockUndo`).
 """
@@ -11,6 +12,7 @@ import hashlib
 import io
 import struct
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..errors import BlockFileError, ChainError
@@ -133,7 +135,15 @@ def _compact_size(head: bytes, at: int) -> int:
     return int.from_bytes(head[at + 1 : at + 1 + width], "little") if at + 1 + width <= len(head) else 0
 
 
-def _hop(folder, file, scan, head_bytes, trailer_bytes, accept):  # type: ignore[no-untyped-def]
+def _hop(
+    folder: BlockFolder,
+    file: io.FileIO,
+    scan: RecordScan,
+    head_bytes: int,
+    trailer_bytes: int,
+    accept: Callable[[bytes, int], bool],
+) -> None:
+    """Fill `scan`. Of each record `head_bytes` are read; `accept(un-XORed head, payload size)` says whether it is one."""
     size = scan.size_bytes
     magic = folder.chain.magic
     key = folder.xor_key * (head_bytes // XOR_KEY_BYTES + 2)

@@ -1,4 +1,5 @@
-"""SHA-256 compression in three forms: 16 messages in vector lanes, one by the CPU's SHA instructions, one in plain arithmetic.
+"""SHA-256 compression in three forms: 16 messages in vector lanes, one by the CPU's SHA instructions, one in plain
+arithmetic.
 
 The first two are LLVM IR built from Python. The 16-lane form is portable (LLVM lowers it to AVX-512, AVX2 or NEON); the
 second is used only where the CPU has SHA-NI, for LLVM aborts otherwise. Source: FIPS 180-4.
@@ -76,12 +77,12 @@ def _declare(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
 
 
 @njit(nogil=True, inline="always")
-def _rotate(x, n):  # type: ignore[no-untyped-def]
+def _rotate(x, n):
     return np.uint32((x >> np.uint32(n)) | (x << np.uint32(32 - n)))
 
 
 @njit(nogil=True, inline="always")
-def swap32(x):  # type: ignore[no-untyped-def]
+def swap32(x):
     """uint32 with its bytes reversed."""
     return np.uint32(
         (x >> np.uint32(24))
@@ -92,7 +93,7 @@ def swap32(x):  # type: ignore[no-untyped-def]
 
 
 @njit("void(uint32[::1], uint8[::1], int64, int64)", nogil=True, cache=True)
-def compress_plain(state, data, offset, n_blocks):  # type: ignore[no-untyped-def]
+def compress_plain(state, data, offset, n_blocks):
     """state (uint32[8]) over n_blocks of 64 bytes at data[offset:]. For CPUs without SHA instructions."""
     w = np.empty(64, np.uint32)
     for block in range(n_blocks):
@@ -123,8 +124,8 @@ def compress_plain(state, data, offset, n_blocks):  # type: ignore[no-untyped-de
 
 
 @intrinsic
-def _compress_sha_ni(typing_context, state, data, offset, n_blocks):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _compress_sha_ni(typing_context, state, data, offset, n_blocks):
+    def codegen(context, builder, signature, args):
         zero = ir.Constant(_I64, 0)
         low_at = builder.bitcast(_pointer(context, builder, signature.args[0], args[0], zero), _V4.as_pointer())
         high_at = builder.gep(low_at, [ir.Constant(_I64, 1)], source_etype=_V4)
@@ -160,9 +161,7 @@ def _compress_sha_ni(typing_context, state, data, offset, n_blocks):  # type: ig
         s0, s1 = in0, in1
         for i in range(16):
             if i >= 4:
-                part = builder.add(
-                    builder.call(msg1, [w[i - 4], w[i - 3]]), shuffle(w[i - 2], w[i - 1], [1, 2, 3, 4])
-                )
+                part = builder.add(builder.call(msg1, [w[i - 4], w[i - 3]]), shuffle(w[i - 2], w[i - 1], [1, 2, 3, 4]))
                 w.append(builder.call(msg2, [part, w[i - 1]]))
             keyed = builder.add(w[i], _vector(_V4, ROUND_CONSTANTS[4 * i : 4 * i + 4]))
             s1 = builder.call(rounds2, [s1, s0, keyed])
@@ -188,7 +187,7 @@ def _compress_sha_ni(typing_context, state, data, offset, n_blocks):  # type: ig
 if HAS_SHA_NI:
 
     @njit("void(uint32[::1], uint8[::1], int64, int64)", nogil=True, cache=True)
-    def compress_one(state, data, offset, n_blocks):  # type: ignore[no-untyped-def]
+    def compress_one(state, data, offset, n_blocks):
         """state (uint32[8]) over n_blocks of 64 bytes at data[offset:]."""
         _compress_sha_ni(state, data, offset, n_blocks)
 
@@ -200,8 +199,8 @@ else:
 
 
 @intrinsic
-def _compress_lanes(typing_context, state, data, offsets, n_blocks):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+def _compress_lanes(typing_context, state, data, offsets, n_blocks):
+    def codegen(context, builder, signature, args):
         zero = ir.Constant(_I64, 0)
         state_at = builder.bitcast(_pointer(context, builder, signature.args[0], args[0], zero), _V16.as_pointer())
         data_at = _pointer(context, builder, signature.args[1], args[1], zero)
@@ -302,8 +301,9 @@ def _compress_lanes(typing_context, state, data, offsets, n_blocks):  # type: ig
 
 
 @njit("void(uint32[::1], uint8[::1], int64[::1], int64)", nogil=True, cache=True)
-def compress_lanes(state, data, offsets, n_blocks):  # type: ignore[no-untyped-def]
-    """16 messages at once: state uint32[128], word-major (word·16 + lane); lane l reads 64·n_blocks bytes at offsets[l]."""
+def compress_lanes(state, data, offsets, n_blocks):
+    """16 messages at once: state uint32[128], word-major (word·16 + lane); lane l reads 64·n_blocks bytes at
+    offsets[l]."""
     _compress_lanes(state, data, offsets, n_blocks)
 
 
@@ -311,13 +311,13 @@ def compress_lanes(state, data, offsets, n_blocks):  # type: ignore[no-untyped-d
 
 
 @njit(nogil=True, inline="always")
-def padded_blocks(size):  # type: ignore[no-untyped-def]
+def padded_blocks(size):
     """64-byte blocks of a message of `size` bytes with its padding."""
     return (size + 72) >> 6
 
 
 @njit(nogil=True, inline="always")
-def pad(buf, offset, size):  # type: ignore[no-untyped-def]
+def pad(buf, offset, size):
     """Write SHA-256's padding behind the message of `size` bytes at buf[offset:]."""
     end = offset + (padded_blocks(size) << 6)
     p = offset + size
@@ -330,14 +330,14 @@ def pad(buf, offset, size):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, inline="always")
-def reset_one(state):  # type: ignore[no-untyped-def]
+def reset_one(state):
     """The initial state of one message."""
     for k in range(8):
         state[k] = _H0[k]
 
 
 @njit(nogil=True, inline="always")
-def reset_lanes(state):  # type: ignore[no-untyped-def]
+def reset_lanes(state):
     """The initial state of 16 messages."""
     for k in range(8):
         for lane in range(LANES):
@@ -345,7 +345,7 @@ def reset_lanes(state):  # type: ignore[no-untyped-def]
 
 
 @njit("void(uint8[::1], int64, int64, uint8[::1], int64)", nogil=True, cache=True)
-def sha256d(buf, offset, size, out, out_offset):  # type: ignore[no-untyped-def]
+def sha256d(buf, offset, size, out, out_offset):
     """SHA-256 twice over `size` bytes at buf[offset:], 32 bytes to out[out_offset:]. buf needs no slack."""
     state = np.empty(8, np.uint32)
     tail = np.empty(128, np.uint8)

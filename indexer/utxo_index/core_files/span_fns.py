@@ -1,6 +1,7 @@
 """The kernel of a build: a span of blocks with their undo data, in cache, to block columns and spend rows.
 
-For each block: un-XOR is done before (`unmask`), then walk, undo, amounts, grouping by creation height, txids and merkle root.
+For each block: un-XOR is done before (`unmask`), then walk, undo, amounts, grouping by creation height, txids and
+merkle root.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ SPAN_ERRORS = {
 
 
 @njit("void(uint8[::1], int64[::1], int64[::1], int64, uint64)", nogil=True, cache=True)
-def unmask(buf, offsets, sizes, n, key):  # type: ignore[no-untyped-def]
-    """XOR n pieces of buf in place. buf[0] stands at a file offset divisible by 8; key: the 8 bytes of xor.dat, little endian."""
+def unmask(buf, offsets, sizes, n, key):
+    """XOR n pieces of buf in place. buf[0] stands at a file offset divisible by 8; key: the 8 bytes of xor.dat,
+    little endian."""
     if key == np.uint64(0):
         return
     words = buf[: buf.size & ~7].view(np.uint64)
@@ -61,7 +63,7 @@ def unmask(buf, offsets, sizes, n, key):  # type: ignore[no-untyped-def]
     nogil=True,
     cache=True,
 )
-def parse_span(  # type: ignore[no-untyped-def]
+def parse_span(
     blk, blk_offsets, blk_sizes, rev, rev_offsets, rev_sizes, n,
     slots, heights, subsidies, kinds, check_merkle,
     n_inputs, out_sats, tx_spans, coin_codes, coin_sats, txids, scratch,
@@ -80,7 +82,7 @@ def parse_span(  # type: ignore[no-untyped-def]
         p = blk_offsets[i]
         end = p + blk_sizes[i]
         height = heights[i]
-        n_txs, inputs, created, created_sats, unspendable, cb_created, cb_sats, error, at = walk_block(
+        n_txs, _inputs, created, created_sats, unspendable, cb_created, cb_sats, error, at = walk_block(
             blk, p, end, n_inputs, out_sats, tx_spans
         )
         if error != 0:

@@ -35,7 +35,7 @@ _PAYLOAD_BYTES = np.array(
 
 
 @njit(nogil=True)
-def decode_undo(buf, p, end, height, n_inputs, out_sats, n_txs, coin_codes, coin_sats):  # type: ignore[no-untyped-def]
+def decode_undo(buf, p, end, height, n_inputs, out_sats, n_txs, coin_codes, coin_sats):
     """The undo data of one block at buf[p:end), checked against the block's shape and amounts.
 
     n_inputs, out_sats : int64[n_txs], from `walk_block`
@@ -70,7 +70,7 @@ def decode_undo(buf, p, end, height, n_inputs, out_sats, n_txs, coin_codes, coin
             code, p = varint(buf, p)
             if code >= 2:
                 if load_u8(buf, p) >= 128:  # the dummy: one zero byte in every file written since 0.15
-                    dummy, p = varint(buf, p)
+                    _dummy, p = varint(buf, p)
                 else:
                     p += 1
             amount, p = varint(buf, p)
@@ -110,7 +110,7 @@ def decode_undo(buf, p, end, height, n_inputs, out_sats, n_txs, coin_codes, coin
 
 
 @njit(nogil=True)
-def group_by_height(coin_codes, coin_sats, n, height, sums, words, pages, rows_height, rows_sats, rows_coins, row):  # type: ignore[no-untyped-def]
+def group_by_height(coin_codes, coin_sats, n, height, sums, words, pages, rows_height, rows_sats, rows_coins, row):
     """Coins of one block -> one row for each creation height, ascending, appended from `row` on.
 
     sums : int64[2·(tip + 1)], zero before and after: sats and coins by creation height, interleaved

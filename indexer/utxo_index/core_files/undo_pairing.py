@@ -3,10 +3,12 @@
 revN.dat holds undo of blocks of blkN.dat in order of connection, and names its block only through its parent's hash in
 the checksum. Two ways:
 
-by order     a finished file pair without forks, copies, garbage or blocks off the tree, and as many undo records as blocks:
+by order     a finished file pair without forks, copies, garbage or blocks off the tree, and as many undo records as
+blocks:
              connection order is height order. Nothing but the record headers is read; the checksum is verified when the
              block is parsed, and a mismatch is an error there.
-by checksum  every other pair, the file being written among them: all undo is read and hashed. Rivals (one parent) are told
+by checksum  every other pair, the file being written among them: all undo is read and hashed. Rivals (one parent) are
+told
              apart by shape, then by amounts, then by order of connection; rivals that none of these tells apart share.
 """
 
@@ -28,7 +30,8 @@ NO_UNDO = -1
 class UndoPairing:
     """undo_offset, undo_size : int64, by entry of the tree; NO_UNDO where there is none.
 
-    loose : for file pairs paired by checksum: file index → [(offset, size, payload + checksum)] of whole records that fit
+    loose : for file pairs paired by checksum: file index → [(offset, size, payload + checksum)] of whole records that
+    fit
         no block
     torn_behind : file index → offset of bytes behind the last fitting record that are neither zero nor a record still
         being written
@@ -86,9 +89,7 @@ def _order_is_enough(
     return bool((n_at_height[tree.height[with_undo]] == 1).all())
 
 
-def _pair_by_checksum(
-    tree: HeaderTree, index: int, entries: list[int], rev: RecordScan, pairing: UndoPairing
-) -> None:
+def _pair_by_checksum(tree: HeaderTree, index: int, entries: list[int], rev: RecordScan, pairing: UndoPairing) -> None:
     number = rev.number
     by_parent: dict[bytes, list[int]] = {}
     for entry in sorted(entries, key=lambda e: (int(tree.height[e]), e)):
@@ -139,11 +140,9 @@ def _still_being_written(tree: HeaderTree, number: int, offset: int, size: int) 
         return not any(file.read(16) or b"\1")
 
 
-def _assign(
-    tree: HeaderTree, blocks: list[int], records: list[tuple[int, int, bytes]], pairing: UndoPairing
-) -> None:
+def _assign(tree: HeaderTree, blocks: list[int], records: list[tuple[int, int, bytes]], pairing: UndoPairing) -> None:
     """Give the records that name one parent to its children in this file."""
-    candidates = {block: records for block in blocks}
+    candidates = dict.fromkeys(blocks, records)
     if len(blocks) > 1 or len(records) > 1:
         from .block_check import undo_fits_block
 
