@@ -215,7 +215,7 @@ def _write_parts(
                 break
             first_height, end_height, future = reading.popleft()
             part_first = first_height // writer.manifest.part_blocks * writer.manifest.part_blocks
-            buffer.add(part_first, future.result())
+            buffer.add(part_first, future.result(), None)
             progress.advance(int(sizes[first_height:end_height].sum()), end_height - first_height)
             if first_height == part_first:
                 preparing.append(pool.submit(prepare, part_first))

@@ -1,5 +1,4 @@
-"""Parsed ranges wait here until their part is whole: parts are read from the top down and written from the bottom
-up."""
+"""Parsed ranges wait here until their part is whole: parts are read from the top down, written from the bottom up."""
 
 from __future__ import annotations
 
@@ -8,29 +7,35 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .core_files.range_reader import RangeColumns
+from .core_files.unspent import UnspentRows
 from .tables.durable_files import disk_errors
 
 MOST_BYTES = 256 << 20
-"""Spend rows held in memory; a part of full blocks has about 230 MB. What comes beyond goes to a temporary file."""
+"""Rows held in memory. Spends of a part of full blocks take about 230 MB, its coins as much near the tip; what comes
+beyond goes to a temporary file."""
 
-SpendChunk = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]
+Columns = tuple[NDArray[Any], ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Stored:
-    """A range; its rows in memory, or `at` bytes into the temporary file."""
+    """Columns of a range: in memory, or `at` bytes into the temporary file."""
 
     first_height: int
-    block_rows: NDArray[np.int64]
-    rows_per_block: NDArray[np.int64]
-    rows: tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]] | None
+    dtypes: tuple[np.dtype[Any], ...]
+    lengths: tuple[int, ...]
+    columns: Columns | None
     at: int
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(dtype.itemsize * n for dtype, n in zip(self.dtypes, self.lengths, strict=True))
 
 
 class RangeBuffer:
@@ -38,7 +43,10 @@ class RangeBuffer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._parts: dict[int, list[_Stored]] = {}
+        self._blocks: dict[int, list[NDArray[np.int64]]] = {}
+        self._rows_per_block: dict[int, list[NDArray[np.int64]]] = {}
+        self._spends: dict[int, list[_Stored]] = {}
+        self._coins: dict[int, list[_Stored]] = {}
         self._bytes = 0
         self._lock = threading.Lock()
         self._spill: IO[bytes] | None = None
@@ -49,63 +57,77 @@ class RangeBuffer:
         """More is held than should be: let finished parts be written first."""
         return self._bytes > MOST_BYTES
 
-    def add(self, part_first: int, columns: RangeColumns) -> None:
+    def add(self, part_first: int, columns: RangeColumns, unspent: UnspentRows | None) -> None:
         """Keep a range; ranges of a part come from the top down."""
-        rows = (columns.created_height, columns.value_sats, columns.n_coins)
-        kept: tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]] | None = rows
-        at = 0
-        if self._bytes + columns.n_bytes > 2 * MOST_BYTES:
-            at, kept = self._write(rows), None
-        stored = _Stored(columns.first_height, columns.block_rows, columns.rows_per_block, kept, at)
-        with self._lock:
-            self._parts.setdefault(part_first, []).append(stored)
-            self._bytes += columns.n_bytes if kept is not None else 0
+        self._blocks.setdefault(part_first, []).append(columns.block_rows)
+        self._rows_per_block.setdefault(part_first, []).append(columns.rows_per_block)
+        spends = (columns.spends.created_height, columns.spends.value_sats, columns.spends.n_coins)
+        self._spends.setdefault(part_first, []).append(self._store(columns.first_height, spends))
+        if unspent is not None:
+            self._coins.setdefault(part_first, []).append(self._store(columns.first_height, tuple(unspent)))
 
     def block_rows(self, part_first: int) -> NDArray[np.int64]:
-        """int64[n, 9] of the part's blocks, ascending."""
-        return np.concatenate([stored.block_rows for stored in reversed(self._parts[part_first])])
+        """int64[n, 9] of the part's blocks, ascending. They are let go."""
+        return np.concatenate(self._blocks.pop(part_first)[::-1])
 
-    def spend_chunks(self, part_first: int) -> Iterator[SpendChunk]:
-        """(spent_height, created_height, value_sats, n_coins) of the part, a range at a time, ascending; each is let
-        go."""
-        with self._lock:
-            stored_ranges = self._parts.pop(part_first)
-        while stored_ranges:
-            stored = stored_ranges.pop()
-            heights = np.arange(stored.first_height, stored.first_height + len(stored.rows_per_block), dtype=np.int32)
-            rows = stored.rows if stored.rows is not None else self._read(stored)
-            yield np.repeat(heights, stored.rows_per_block), *rows
-            if stored.rows is not None:
-                with self._lock:
-                    self._bytes -= 16 * len(rows[0])
+    def spend_chunks(self, part_first: int) -> Iterator[Columns]:
+        """(spent_height, created_height, value_sats, n_coins), a range at a time, ascending; each is let go."""
+        rows_per_block = self._rows_per_block.pop(part_first)
+        for first_height, columns in self._take(self._spends.pop(part_first)):
+            counts = rows_per_block.pop()
+            heights = np.arange(first_height, first_height + len(counts), dtype=np.int32)
+            yield np.repeat(heights, counts), *columns
+
+    def coin_chunks(self, part_first: int) -> Iterator[UnspentRows]:
+        """The part's unspent outputs, a range at a time, ascending; each is let go."""
+        for _, columns in self._take(self._coins.pop(part_first)):
+            yield UnspentRows(*columns)
 
     def close(self) -> None:
         """Let everything go."""
-        self._parts.clear()
+        for held in (self._blocks, self._rows_per_block, self._spends, self._coins):
+            held.clear()
         if self._spill is not None:
             self._spill.close()
 
-    def _write(self, rows: tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]) -> int:
+    def _take(self, stored_ranges: list[_Stored]) -> Iterator[tuple[int, Columns]]:
+        while stored_ranges:
+            stored = stored_ranges.pop()
+            columns = stored.columns if stored.columns is not None else self._read(stored)
+            yield stored.first_height, columns
+            if stored.columns is not None:
+                with self._lock:
+                    self._bytes -= stored.n_bytes
+
+    def _store(self, first_height: int, columns: Columns) -> _Stored:
+        stored = _Stored(first_height, tuple(c.dtype for c in columns), tuple(len(c) for c in columns), columns, 0)
+        if self._bytes + stored.n_bytes > 2 * MOST_BYTES:
+            stored.at, stored.columns = self._write(columns), None
+        else:
+            with self._lock:
+                self._bytes += stored.n_bytes
+        return stored
+
+    def _write(self, columns: Columns) -> int:
         with disk_errors(self._folder), self._lock:
             if self._spill is None:
                 self._spill = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 (held until `close`)
-            self._spill.seek(self._spilled_bytes)
             at = self._spilled_bytes
-            for column in rows:
+            self._spill.seek(at)
+            for column in columns:
                 self._spill.write(column.data)
-            self._spilled_bytes += sum(column.nbytes for column in rows)
+            self._spilled_bytes += sum(column.nbytes for column in columns)
             return at
 
-    def _read(self, stored: _Stored) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]:
-        n = int(stored.rows_per_block.sum())
+    def _read(self, stored: _Stored) -> Columns:
         if self._spill is None:
             raise RuntimeError("a spilled range without a file")
         with disk_errors(self._folder), self._lock:
             self._spill.seek(stored.at)
-            raw = self._spill.read(16 * n)
-        columns = (
-            np.frombuffer(raw, np.int32, n),
-            np.frombuffer(raw, np.int64, n, 4 * n),
-            np.frombuffer(raw, np.int32, n, 12 * n),
-        )
-        return columns
+            raw = self._spill.read(stored.n_bytes)
+        columns = []
+        at = 0
+        for dtype, n in zip(stored.dtypes, stored.lengths, strict=True):
+            columns.append(np.frombuffer(raw, dtype, n, at))
+            at += dtype.itemsize * n
+        return tuple(columns)

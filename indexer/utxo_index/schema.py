@@ -51,3 +51,17 @@ TABLES: dict[str, dict[str, str]] = {
     "spends": SPENDS_COLUMNS,
     "supply": SUPPLY_COLUMNS,
 }
+
+SCRIPT_TYPES = (
+    "nonstandard",
+    "anchor",
+    "pubkey",
+    "pubkeyhash",
+    "scripthash",
+    "multisig",
+    "witness_v0_keyhash",
+    "witness_v0_scripthash",
+    "witness_v1_taproot",
+    "witness_unknown",
+)
+"""Bitcoin Core's names of output types, by their 1-byte code. `nulldata` is not among them: it is never a coin."""

@@ -14,6 +14,7 @@ from .raw_load import load_i64, load_u8, load_u16, load_u32
 
 OP_RETURN = 0x6A
 MAX_SCRIPT_BYTES = 10_000
+MIN_OUTPUT_BYTES = 9
 MIN_TX_BYTES = 60  # version 4, 1 input of 41, 1 output of 9, two counts, lock time 4
 
 MOST_BLOCK_SATS = 1 << 62

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import BlockFileError, UndoFileError, UtxoIndexError
 from .best_chain import BestChain
-from .block_fns import MIN_TX_BYTES
+from .block_fns import MIN_OUTPUT_BYTES, MIN_TX_BYTES
 from .block_folder import REINDEX, XOR_KEY_BYTES, open_for_reading
 from .merkle_fns import SCRATCH_BYTES
 from .raw_load import SLACK
@@ -23,12 +23,20 @@ from .record_scan import UNDO_CHECKSUM_BYTES
 from .span_fns import (
     BIP30,
     BLOCK_ROW_COLUMNS,
+    COIN_DTYPES,
     GENESIS,
+    N_IN_ROWS,
+    N_OUT_ROWS,
+    N_ROWS,
+    N_TX_ROWS,
     ORDINARY,
     ROW_END,
     ROW_START,
     SPAN_ERRORS,
     UNDO_ERROR_BASE,
+    CoinRows,
+    Scratch,
+    SpendRows,
     parse_span,
     unmask,
 )
@@ -47,34 +55,75 @@ class RangeColumns:
 
     block_rows : int64[n, 9], columns as named in `span_fns`
     rows_per_block : int64[n]
-    created_height int32, value_sats int64, n_coins int32 : one row for each (block, creation height) pair, ascending
+    spends : rows of `spends`, one for each (block, creation height) pair, ascending
+    coins : inputs and outputs, where they were asked for; n_in : number of inputs in it
     """
 
     first_height: int
     block_rows: NDArray[np.int64]
     rows_per_block: NDArray[np.int64]
-    created_height: NDArray[np.int32]
-    value_sats: NDArray[np.int64]
-    n_coins: NDArray[np.int32]
+    spends: SpendRows
+    coins: CoinRows | None = None
+    n_in: int = 0
 
     @property
     def n_bytes(self) -> int:
         """Memory of the spend rows."""
-        return 16 * len(self.value_sats)
+        return sum(column.nbytes for column in self.spends)
+
+
+class CoinBuffer:
+    """Room for the inputs and outputs of one range, used again and again; grows to what the largest range needs."""
+
+    def __init__(self, n_blocks: int) -> None:
+        by_block = [np.zeros(n_blocks, np.int64) for _ in range(3)]
+        rest: list[NDArray[Any]] = [np.zeros(0, dtype) for dtype in COIN_DTYPES[: -len(by_block)]]
+        self.rows = CoinRows(*rest, *by_block)
+
+    def reserve(
+        self, counters: NDArray[np.int64], blk_bytes: int, rev_bytes: int, n_blocks: int, scripts: bool
+    ) -> None:
+        """Room for a span of so many bytes behind what `counters` say is used."""
+        n_txs, n_in, n_out = (int(counters[c]) for c in (N_TX_ROWS, N_IN_ROWS, N_OUT_ROWS))
+        rows = self.rows
+        rows = _reserve(rows, ("txids",), 32 * n_txs, 32 * (n_txs + blk_bytes // MIN_TX_BYTES + n_blocks))
+        rows = _reserve(rows, ("in_keys", "in_heights"), n_in, n_in + rev_bytes // MIN_COIN_BYTES)
+        outs = ("out_keys", "out_sats", "out_types", "out_txs", "out_vouts") + (("script_ends",) if scripts else ())
+        rows = _reserve(rows, outs, n_out, n_out + blk_bytes // MIN_OUTPUT_BYTES)
+        if scripts:
+            used = int(rows.script_ends[n_out - 1]) if n_out else 0
+            rows = _reserve(rows, ("scripts",), used, used + blk_bytes)
+        self.rows = rows
+
+
+def _reserve(rows: CoinRows, names: tuple[str, ...], used: int, wanted: int) -> CoinRows:
+    if len(getattr(rows, names[0])) >= wanted:
+        return rows
+    size = max(wanted, 3 * len(getattr(rows, names[0])) // 2)
+    return rows._replace(**{name: _grown(getattr(rows, name), used, size) for name in names})
+
+
+@dataclass(frozen=True)
+class CoinKeys:
+    """What the keys of a build are hashed with: two uint64; `with_scripts`: collect the scripts, too."""
+
+    key0: np.uint64
+    key1: np.uint64
+    with_scripts: bool = False
+
+
+_NO_KEYS = CoinKeys(np.uint64(0), np.uint64(0))
 
 
 class RangeReader:
-    """Workspace of one worker: two span buffers, per-block scratch, and sums by creation height (16 bytes a block of
-    the chain)."""
+    """Workspace of one worker: two span buffers, per-block scratch, sums by creation height (16 bytes a block)."""
 
-    def __init__(self, chain: BestChain, *, check_merkle: bool) -> None:
+    def __init__(self, chain: BestChain, *, check_merkle: bool, coin_keys: CoinKeys | None = None) -> None:
         self.chain = chain
         self.check_merkle = check_merkle
+        self.coin_keys = coin_keys
         n = chain.tip_height + 1
         self.key = np.uint64(int.from_bytes(chain.folder.xor_key, "little"))
-        self.sums = np.zeros(2 * n, np.int64)
-        self.words = np.zeros((n >> 6) + 1, np.uint64)
-        self.pages = np.zeros((n >> 12) + 1, np.uint64)
         self.kinds = np.full(n, ORDINARY, np.int64)
         self.kinds[0] = GENESIS
         for height, block_hash in chain.folder.chain.bip30_unspendable:
@@ -83,20 +132,26 @@ class RangeReader:
         self.subsidies = chain.folder.chain.subsidies_sats(0, n)
         self.blk = np.zeros(0, np.uint8)
         self.rev = np.zeros(0, np.uint8)
+        self.scratch = Scratch(
+            n_inputs=np.zeros(0, np.int64),
+            out_sats=np.zeros(0, np.int64),
+            tx_spans=np.zeros((0, 4), np.int64),
+            txids=np.zeros(0, np.uint8),
+            sha=np.zeros(0, np.uint8),
+            coin_codes=np.zeros(0, np.uint32),
+            coin_sats=np.zeros(0, np.int64),
+            sums=np.zeros(2 * n, np.int64),
+            words=np.zeros((n >> 6) + 1, np.uint64),
+            pages=np.zeros((n >> 12) + 1, np.uint64),
+        )
+        self.spends = SpendRows(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int32))
+        self._no_coins = CoinBuffer(0)
         self._files: dict[tuple[int, bool], io.FileIO] = {}
-        self.rows_height = np.zeros(0, np.int32)
-        self.rows_sats = np.zeros(0, np.int64)
-        self.rows_coins = np.zeros(0, np.int32)
-        self.n_inputs = np.zeros(0, np.int64)
-        self.out_sats = np.zeros(0, np.int64)
-        self.tx_spans = np.zeros((0, 4), np.int64)
-        self.txids = np.zeros(0, np.uint8)
-        self.scratch = np.zeros(0, np.uint8)
-        self.coin_codes = np.zeros(0, np.uint32)
-        self.coin_sats = np.zeros(0, np.int64)
 
-    def read(self, first_height: int, end_height: int) -> RangeColumns:
+    def read(self, first_height: int, end_height: int, coins: CoinBuffer | None = None) -> RangeColumns:
         """Columns of heights [first_height, end_height).
+
+        coins : filled with the range's inputs and outputs; the reader must have been made with `coin_keys`.
 
         Raises
         ------
@@ -104,21 +159,23 @@ class RangeReader:
         """
         n = end_height - first_height
         block_rows = np.zeros((n, BLOCK_ROW_COLUMNS), np.int64)
+        counters = np.zeros(4, np.int64)
         heights = np.arange(first_height, end_height)
         chain = self.chain
         order = heights[np.lexsort((chain.blk_offsets[heights], chain.file_numbers[heights]))]
-        row = 0
         for span in self._spans(order):
-            row = self._read_span(span, first_height, block_rows, row)
+            self._read_span(span, first_height, block_rows, counters, coins)
         starts, ends = block_rows[:, ROW_START], block_rows[:, ROW_END]
-        rows = slice(0, row)
+        n_rows = int(counters[N_ROWS])
         if n > 1 and (starts[1:] < starts[:-1]).any():  # blocks were stored out of order: bring rows into height order
             counts = ends - starts
-            take = np.repeat(starts - np.concatenate(([0], np.cumsum(counts)[:-1])), counts) + np.arange(row)
-            columns = (self.rows_height[take], self.rows_sats[take], self.rows_coins[take])
+            take = np.repeat(starts - np.concatenate(([0], np.cumsum(counts)[:-1])), counts) + np.arange(n_rows)
+            columns = [column[take] for column in self.spends]
         else:
-            columns = (self.rows_height[rows].copy(), self.rows_sats[rows].copy(), self.rows_coins[rows].copy())
-        return RangeColumns(first_height, block_rows, ends - starts, *columns)
+            columns = [column[:n_rows].copy() for column in self.spends]
+        spends = SpendRows(*columns)
+        rows = coins.rows if coins is not None else None
+        return RangeColumns(first_height, block_rows, ends - starts, spends, rows, int(counters[N_IN_ROWS]))
 
     def close(self) -> None:
         for file in self._files.values():
@@ -148,7 +205,14 @@ class RangeReader:
                 undo_bytes = 0
         return np.split(order, cuts[1:])
 
-    def _read_span(self, span: NDArray[np.int64], first_height: int, block_rows: NDArray[np.int64], row: int) -> int:
+    def _read_span(
+        self,
+        span: NDArray[np.int64],
+        first_height: int,
+        block_rows: NDArray[np.int64],
+        counters: NDArray[np.int64],
+        coins: CoinBuffer | None,
+    ) -> None:
         chain = self.chain
         number = int(chain.file_numbers[span[0]])
         blk_sizes, rev_sizes = chain.blk_sizes[span], chain.rev_sizes[span]
@@ -159,17 +223,20 @@ class RangeReader:
         unmask(self.blk, blk_offsets, blk_sizes, n, self.key)
         unmask(self.rev, rev_offsets, rev_sizes + trailers, n, self.key)
         self._check_hashes(span, blk_offsets, rev_offsets, rev_sizes)
-        self._block_capacity(int(blk_sizes.max()), int(rev_sizes.max()))
-        self._row_capacity(row, int(rev_sizes.sum()) // MIN_COIN_BYTES + n)
-        row, bad, where = parse_span(
+        self._reserve_for_block(int(blk_sizes.max()), int(rev_sizes.max()))
+        self._reserve_rows(int(counters[N_ROWS]), int(rev_sizes.sum()) // MIN_COIN_BYTES)
+        keys = self.coin_keys if coins is not None and self.coin_keys is not None else _NO_KEYS
+        buffer = coins if coins is not None else self._no_coins
+        if coins is not None:
+            coins.reserve(counters, int(blk_sizes.sum()), int(rev_sizes.sum()), n, keys.with_scripts)
+        bad, where = parse_span(
             self.blk, blk_offsets, blk_sizes, self.rev, rev_offsets, rev_sizes, n,
-            span - first_height, span, self.subsidies[span], self.kinds[span], self.check_merkle,
-            self.n_inputs, self.out_sats, self.tx_spans, self.coin_codes, self.coin_sats, self.txids, self.scratch,
-            self.sums, self.words, self.pages, self.rows_height, self.rows_sats, self.rows_coins, row, block_rows,
+            span - first_height, span, self.subsidies[span], self.kinds[span],
+            self.check_merkle, coins is not None, keys.with_scripts,
+            self.scratch, self.spends, buffer.rows, counters, block_rows, keys.key0, keys.key1,
         )  # fmt: skip
         if bad >= 0:
             raise self._error(int(span[bad]), int(where), int(blk_offsets[bad]), int(rev_offsets[bad]))
-        return int(row)
 
     def _load(
         self, buf: NDArray[np.uint8], number: int, offsets: NDArray[np.int64], sizes: NDArray[np.int64], *, undo: bool
@@ -277,27 +344,28 @@ class RangeReader:
 
     # ------------------------------------------------------------ scratch
 
-    def _block_capacity(self, blk_bytes: int, rev_bytes: int) -> None:
+    def _reserve_for_block(self, blk_bytes: int, rev_bytes: int) -> None:
         """Per-block scratch, bounded by what is really there: at most size // 60 transactions, size // 3 coins."""
         n_txs = blk_bytes // MIN_TX_BYTES + 2
-        if len(self.n_inputs) < n_txs:
-            self.n_inputs = np.zeros(n_txs, np.int64)
-            self.out_sats = np.zeros(n_txs, np.int64)
-            self.tx_spans = np.zeros((n_txs, 4), np.int64)
-            self.txids = np.zeros(32 * (n_txs + 1), np.uint8)
-            self.scratch = np.zeros(SCRATCH_BYTES + blk_bytes + 256, np.uint8)
+        if len(self.scratch.n_inputs) < n_txs:
+            self.scratch = self.scratch._replace(
+                n_inputs=np.zeros(n_txs, np.int64),
+                out_sats=np.zeros(n_txs, np.int64),
+                tx_spans=np.zeros((n_txs, 4), np.int64),
+                txids=np.zeros(32 * (n_txs + 1), np.uint8),
+                sha=np.zeros(SCRATCH_BYTES + blk_bytes + 256, np.uint8),
+            )
         n_coins = rev_bytes // MIN_COIN_BYTES + 2
-        if len(self.coin_codes) < n_coins:
-            self.coin_codes = np.zeros(n_coins, np.uint32)
-            self.coin_sats = np.zeros(n_coins, np.int64)
+        if len(self.scratch.coin_codes) < n_coins:
+            self.scratch = self.scratch._replace(
+                coin_codes=np.zeros(n_coins, np.uint32), coin_sats=np.zeros(n_coins, np.int64)
+            )
 
-    def _row_capacity(self, used: int, more: int) -> None:
+    def _reserve_rows(self, used: int, more: int) -> None:
         """Room for `more` spend rows behind the `used` ones."""
-        if used + more > len(self.rows_height):
-            size = max(used + more, 2 * len(self.rows_height))
-            self.rows_height = _grown(self.rows_height, used, size)
-            self.rows_sats = _grown(self.rows_sats, used, size)
-            self.rows_coins = _grown(self.rows_coins, used, size)
+        if used + more > len(self.spends.value_sats):
+            size = max(used + more, 3 * len(self.spends.value_sats) // 2)
+            self.spends = SpendRows(*(_grown(column, used, size) for column in self.spends))
 
 
 def _grown(old: NDArray[Any], used: int, size: int) -> NDArray[Any]:

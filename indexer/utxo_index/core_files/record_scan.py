@@ -143,7 +143,7 @@ def _hop(
     trailer_bytes: int,
     accept: Callable[[bytes, int], bool],
 ) -> None:
-    """Fill `scan`. Of each record `head_bytes` are read; `accept(un-XORed head, payload size)` says whether it is one."""
+    """Fill `scan`, reading `head_bytes` of each record; `accept(un-XORed head, payload size)` tells if it is one."""
     size = scan.size_bytes
     magic = folder.chain.magic
     key = folder.xor_key * (head_bytes // XOR_KEY_BYTES + 2)

@@ -1,0 +1,99 @@
+"""Spends that wait for the range of their output: the chain is read from the tip down.
+
+10 bytes an entry, filed by creation range in chunks of 1,024; never more entries than coins alive at the height reached
+(1.9 GB for mainnet's largest set). The pool is one anonymous memory map, grown in place.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .coin_fns import CHUNK_ENTRIES, CHUNKS_USED, ENTRIES, FREE_CHUNK, count_filed, file_spends, take_spends
+
+_FIRST_CHUNKS = 1024
+
+
+class _GrowingArray:
+    """An array in an anonymous memory map of its own, resized without copying where the system can."""
+
+    def __init__(self, dtype: Any, size: int) -> None:
+        self._dtype = np.dtype(dtype)
+        self._map = self._new_map(size)
+        self.array: NDArray[Any] = np.frombuffer(self._map, self._dtype)
+
+    def _new_map(self, size: int) -> mmap.mmap:
+        n_bytes = size * self._dtype.itemsize
+        if hasattr(mmap, "MAP_PRIVATE"):
+            return mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return mmap.mmap(-1, n_bytes)
+
+    def grow(self, size: int) -> None:
+        self.array = np.empty(0, self._dtype)  # let go of the map, or it cannot move
+        try:
+            self._map.resize(size * self._dtype.itemsize)
+        except (SystemError, ValueError, OSError):
+            old = self._map
+            self._map = self._new_map(size)
+            self._map[: len(old)] = old[:]
+        self.array = np.frombuffer(self._map, self._dtype)
+
+
+class PendingLog:
+    """Entries (key, block within its range) by range of `range_blocks` heights. Belongs to one thread."""
+
+    def __init__(self, n_heights: int, range_blocks: int) -> None:
+        if not 1 <= range_blocks <= 1 << 16:
+            raise ValueError("a range has 1 to 65,536 blocks")
+        self.range_blocks = range_blocks
+        n_ranges = n_heights // range_blocks + 1
+        self._keys = _GrowingArray(np.uint64, _FIRST_CHUNKS * CHUNK_ENTRIES)
+        self._blocks = _GrowingArray(np.uint16, _FIRST_CHUNKS * CHUNK_ENTRIES)
+        self._next_chunk = np.zeros(_FIRST_CHUNKS, np.int32)
+        self._head = np.full(n_ranges, -1, np.int32)
+        self._fill = np.zeros(n_ranges, np.int32)
+        self._counters = np.zeros(3, np.int64)
+        self._counters[FREE_CHUNK] = -1
+
+    def __len__(self) -> int:
+        return int(self._counters[ENTRIES])
+
+    @property
+    def n_ranges(self) -> int:
+        return len(self._head)
+
+    def filed(self, range_index: int) -> int:
+        """Entries that wait for a range."""
+        return int(count_filed(range_index, self._next_chunk, self._head, self._fill))
+
+    def _pool(self) -> tuple[NDArray[Any], ...]:
+        return self._keys.array, self._blocks.array, self._next_chunk, self._head, self._fill, self._counters
+
+    def take(self, range_index: int, keys: NDArray[np.uint64], blocks: NDArray[np.int32], n: int) -> int:
+        """Move a range's entries to keys[n:], blocks[n:]; the new n."""
+        return int(take_spends(range_index, keys, blocks, n, *self._pool()))
+
+    def file(
+        self,
+        in_keys: NDArray[np.uint64],
+        in_heights: NDArray[np.int32],
+        n_in: int,
+        first_height: int,
+        keys: NDArray[np.uint64],
+        blocks: NDArray[np.int32],
+        n: int,
+    ) -> int:
+        """File spends of outputs below `first_height`; the others go to keys[n:], blocks[n:]. Returns the new n."""
+        # each range opens at most one chunk more than its entries fill
+        wanted = int(self._counters[CHUNKS_USED]) + n_in // CHUNK_ENTRIES + min(n_in, self.n_ranges) + 1
+        if wanted > len(self._next_chunk):
+            size = max(wanted, 5 * len(self._next_chunk) // 4)
+            self._keys.grow(size * CHUNK_ENTRIES)
+            self._blocks.grow(size * CHUNK_ENTRIES)
+            self._next_chunk = np.concatenate((self._next_chunk, np.zeros(size - len(self._next_chunk), np.int32)))
+        return int(
+            file_spends(in_keys, in_heights, n_in, first_height, self.range_blocks, keys, blocks, n, *self._pool())
+        )

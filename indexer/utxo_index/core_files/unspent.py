@@ -1,0 +1,138 @@
+"""Which outputs of a range are unspent: ranges are resolved strictly from the tip down."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ChainError, UndoFileError
+from .best_chain import BestChain
+from .block_folder import REINDEX
+from .coin_fns import gather_unspent, mark_unspent
+from .pending_log import PendingLog
+from .range_reader import RangeColumns
+from .span_fns import CoinRows
+
+
+class UnspentRows(NamedTuple):
+    """Coins in order of (created_height, txid bytes, vout). One entry a coin.
+
+    txids : uint8[n·32], internal order; script_types : codes of `schema.SCRIPT_TYPES`; keys : uint64, odd
+    scripts, script_ends : bytes one behind the other, and where each ends; empty without `with_scripts`
+    """
+
+    created_height: NDArray[np.int32]
+    value_sats: NDArray[np.int64]
+    is_coinbase: NDArray[np.bool_]
+    script_types: NDArray[np.uint8]
+    txids: NDArray[np.uint8]
+    vouts: NDArray[np.int32]
+    keys: NDArray[np.uint64]
+    scripts: NDArray[np.uint8]
+    script_ends: NDArray[np.int64]
+
+
+class Resolver:
+    """Takes parsed ranges from the tip down, keeps the pending log, and gives the unspent outputs of each."""
+
+    def __init__(self, chain: BestChain, pending: PendingLog, *, with_scripts: bool) -> None:
+        self.chain = chain
+        self.pending = pending
+        self.with_scripts = with_scripts
+        self._keys = np.zeros(0, np.uint64)
+        self._blocks = np.zeros(0, np.int32)
+        self._sorted = np.zeros(0, np.uint64)
+        self._unspent = np.zeros(0, np.uint8)
+        self._table = np.zeros(1 << 12, np.uint64)
+
+    def resolve(self, columns: RangeColumns) -> UnspentRows:
+        """The unspent outputs of a range whose lower border is a multiple of the pending log's range.
+
+        Raises
+        ------
+        UndoFileError : a spend of a block's outputs, by undo data, matches none of them; names the block.
+        """
+        coins = columns.coins
+        if coins is None:
+            raise ValueError("the range was read without coins")
+        n_blocks = len(columns.block_rows)
+        size = self.pending.range_blocks
+        ranges = range(columns.first_height // size, -(-(columns.first_height + n_blocks) // size))
+        if columns.first_height % size or len(ranges) != 1:
+            raise ValueError(f"heights from {columns.first_height} on are not one range of {size}")
+        wanted = self.pending.filed(ranges[0]) + columns.n_in
+        if wanted > len(self._keys):
+            self._keys = np.zeros(wanted + wanted // 4, np.uint64)
+            self._blocks = np.zeros(len(self._keys), np.int32)
+            self._sorted = np.zeros(len(self._keys), np.uint64)
+        n = self.pending.take(ranges[0], self._keys, self._blocks, 0)
+        n = self.pending.file(
+            coins.in_keys, coins.in_heights, columns.n_in, columns.first_height, self._keys, self._blocks, n
+        )
+        n_out = int(coins.ends[:n_blocks].max(initial=0))
+        if n_out > len(self._unspent):
+            self._unspent = np.zeros(n_out + n_out // 4, np.uint8)
+        most = int(np.bincount(self._blocks[:n], minlength=1).max()) if n else 0
+        if 4 * most > len(self._table):
+            self._table = np.zeros(1 << (4 * most).bit_length(), np.uint64)
+        first_key = np.zeros(n_blocks + 2, np.int64)
+        alive = mark_unspent(
+            n_blocks,
+            self._keys,
+            self._blocks,
+            n,
+            first_key,
+            self._sorted,
+            coins.out_keys,
+            coins.starts,
+            coins.ends,
+            self._table,
+            self._unspent,
+        )
+        if alive < 0:
+            raise self._left_over(columns.first_height - 1 - int(alive))
+        return self._gather(coins, columns.first_height, n_blocks, int(alive))
+
+    def finish(self) -> None:
+        """After the last range: nothing may wait any more. Raises ChainError."""
+        if len(self.pending):
+            raise ChainError(f"{len(self.pending)} spends wait for outputs of no block", path=self.chain.folder.path)
+
+    def _gather(self, coins: CoinRows, first_height: int, n_blocks: int, n: int) -> UnspentRows:
+        script_bytes = 0
+        if self.with_scripts and n:
+            ends = coins.script_ends
+            n_out = int(coins.ends[:n_blocks].max())
+            sizes = np.diff(ends[:n_out], prepend=0)
+            script_bytes = int(sizes[self._unspent[:n_out] != 0].sum())
+        rows = UnspentRows(
+            np.empty(n, np.int32),
+            np.empty(n, np.int64),
+            np.empty(n, np.bool_),
+            np.empty(n, np.uint8),
+            np.empty(32 * n, np.uint8),
+            np.empty(n, np.int32),
+            np.empty(n, np.uint64),
+            np.empty(script_bytes, np.uint8),
+            np.empty(n if self.with_scripts else 0, np.int64),
+        )
+        written = gather_unspent(
+            n_blocks, first_height, coins.starts, coins.ends, self._unspent, coins.txids, coins.out_txs,
+            coins.coinbase_txs, coins.out_sats, coins.out_types, coins.out_vouts, coins.out_keys,
+            rows.created_height, rows.value_sats, rows.is_coinbase, rows.script_types, rows.txids, rows.vouts,
+            rows.keys, self.with_scripts, coins.scripts, coins.script_ends, rows.scripts, rows.script_ends,
+        )  # fmt: skip
+        if written != n:
+            raise RuntimeError("unspent outputs were counted and gathered differently")
+        return rows
+
+    def _left_over(self, height: int) -> UndoFileError:
+        return UndoFileError(
+            f"block {bytes(self.chain.hashes[height][::-1]).hex()}: a spend that by undo data is of this block's "
+            "outputs matches none of them: undo data of another block, or a damaged file",
+            path=self.chain.folder.path,
+            height=height,
+            remedy=REINDEX,
+        )
