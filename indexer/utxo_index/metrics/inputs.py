@@ -1,0 +1,44 @@
+"""What every metric is computed from: the coins alive at one height, by creation height, and their prices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utxo_index.chains import Chain
+
+
+@dataclass(frozen=True)
+class MetricInputs:
+    """The state after block `height`. Arrays are dense over heights 0..height, int64, and never written to.
+
+    chain : its money schedule
+    block_hash : of `height`, internal order
+    time_unix : header time of `height`
+    value_sats, n_coins : coins alive, by creation height
+    created_sats, spent_sats : what each block created and spent, spendable outputs only
+    price_usd_micros : price of each block, micro-USD per BTC
+    spot_usd_micros : the price that values the coins now
+    ath_usd_micros : the highest close up to the block clock of `height`, not below a provisional price in use
+    n_provisional_blocks : blocks that lie after the last bar and got a provisional price
+    """
+
+    chain: Chain
+    height: int
+    block_hash: bytes
+    time_unix: int
+    value_sats: NDArray[np.int64]
+    n_coins: NDArray[np.int64]
+    created_sats: NDArray[np.int64]
+    spent_sats: NDArray[np.int64]
+    price_usd_micros: NDArray[np.int64]
+    spot_usd_micros: int
+    ath_usd_micros: int
+    n_provisional_blocks: int
+
+    @property
+    def supply_sats(self) -> int:
+        """Satoshis in the set of unspent coins. (At most 2^51, so int64 cannot wrap.)"""
+        return int(self.value_sats.sum())

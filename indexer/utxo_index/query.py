@@ -1,0 +1,140 @@
+"""From an index, a price series and the words of a question to a metric's answer.
+
+Decides which block is meant and what price every block has, by the rules for the end of the prices: a block after the
+last bar has no price unless the question brings one (`--spot`, `--extend-last-price`), which is then provisional.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from utxo_index import units
+from utxo_index.buckets import BucketSpec
+from utxo_index.clock import resolve_at
+from utxo_index.errors import UsageError
+from utxo_index.metrics import METRICS
+from utxo_index.metrics.inputs import MetricInputs
+from utxo_index.metrics.result import Field, Kind, Result
+from utxo_index.prices.series import PriceSeries
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from utxo_index.backend import Backend
+    from utxo_index.tables.index import Index
+
+
+class LoadedInputs(NamedTuple):
+    """What metrics are computed from, and sentences about how it was chosen."""
+
+    inputs: MetricInputs
+    notices: list[str]
+
+
+def load_inputs(
+    index: Index,
+    prices: PriceSeries,
+    backend: Backend,
+    *,
+    at: str | None = None,
+    spot_usd_micros: int | None = None,
+    extend_last_price: bool = False,
+) -> LoadedInputs:
+    """The state of the coins at a block, with prices.
+
+    Parameters
+    ----------
+    at : height, UTC day or block hash; None: the last height with no unpriced block at or below it, or the tip where
+        blocks after the last bar get a price
+    spot_usd_micros : the price that values the coins; None: that of the block at `at`. Blocks after the last bar get it
+        too, as a provisional price, unless the last price is extended
+    extend_last_price : blocks after the last bar get the last close, as a provisional price
+
+    Raises
+    ------
+    UsageError : no such block, or it lies beyond the prices
+    IndexFolderError : the index is damaged
+    """
+    time_unix = index.blocks.time_unix
+    height, notices = _choose_height(
+        index, prices, time_unix, at, may_be_unpriced=extend_last_price or spot_usd_micros is not None
+    )
+    provisional_usd_micros = (
+        prices.last_close_usd_micros if extend_last_price or spot_usd_micros is None else spot_usd_micros
+    )
+    price_usd_micros, is_provisional = prices.price_by_height(
+        time_unix[: height + 1], unpriced_usd_micros=provisional_usd_micros
+    )
+    n_provisional_blocks = int(np.count_nonzero(is_provisional))
+    # The clock at the block, not its header time: a block that is dated back does not forget a high before it.
+    ath_usd_micros = prices.highest_close_usd_micros(int(time_unix[: height + 1].max()))
+    if n_provisional_blocks:
+        ath_usd_micros = max(ath_usd_micros, provisional_usd_micros)
+        notices.append(
+            f"prices end {prices.last_day}: {n_provisional_blocks:,} blocks after that have the provisional price "
+            f"{units.price_text(provisional_usd_micros)} USD"
+        )
+    supply = index.supply_at(height, backend)
+    inputs = MetricInputs(
+        chain=index.chain,
+        height=height,
+        block_hash=index.block_hash(height),
+        time_unix=int(time_unix[height]),
+        value_sats=supply.value_sats,
+        n_coins=supply.n_coins,
+        created_sats=index.blocks.created_sats[: height + 1],
+        spent_sats=index.blocks.spent_sats[: height + 1],
+        price_usd_micros=price_usd_micros,
+        spot_usd_micros=int(price_usd_micros[height]) if spot_usd_micros is None else spot_usd_micros,
+        ath_usd_micros=ath_usd_micros,
+        n_provisional_blocks=n_provisional_blocks,
+    )
+    return LoadedInputs(inputs, notices)
+
+
+def answer(name: str, inputs: MetricInputs, backend: Backend, bins: BucketSpec | None = None) -> Result:
+    """Compute the metric `name`; the result begins with its name and block. `bins` for metrics that take buckets."""
+    metric = next((metric for metric in METRICS if metric.name == name), None)
+    if metric is None:
+        raise UsageError(f"no metric {name!r}", expected=" or ".join(metric.name for metric in METRICS))
+    compute = getattr(importlib.import_module(f"utxo_index.metrics.{name}"), name)
+    result: Result = compute(inputs, backend, bins) if metric.takes_bins else compute(inputs, backend)
+    block = (
+        Field("metric", Kind.TEXT, name),
+        Field("height", Kind.INTEGER, inputs.height),
+        Field("hash", Kind.TEXT, units.txid_to_hex(inputs.block_hash)),
+        Field("time", Kind.INTEGER, inputs.time_unix),
+    )
+    provisional = Field("n_provisional_blocks", Kind.INTEGER, inputs.n_provisional_blocks)
+    return replace(result, fields=(*block, *result.fields, provisional))
+
+
+def _choose_height(
+    index: Index, prices: PriceSeries, time_unix: NDArray[np.int64], at: str | None, *, may_be_unpriced: bool
+) -> tuple[int, list[str]]:
+    """The height that is meant, and what to say about it."""
+    unpriced = time_unix >= prices.end_unix
+    first_unpriced = int(unpriced.argmax()) if unpriced.any() else index.tip_height + 1
+    if at is None:
+        if may_be_unpriced or first_unpriced > index.tip_height:
+            return index.tip_height, []
+        if first_unpriced == 0:
+            raise _beyond_prices("no block has a price yet", prices, time_unix, 0)
+        height = first_unpriced - 1
+        return height, [f"prices end {prices.last_day}: answering for height {height} (tip {index.tip_height})"]
+    height = resolve_at(at, index, time_unix)
+    if height >= first_unpriced and not may_be_unpriced:
+        raise _beyond_prices(f"--at {at} is beyond the prices", prices, time_unix, first_unpriced)
+    return height, []
+
+
+def _beyond_prices(what: str, prices: PriceSeries, time_unix: NDArray[np.int64], first_unpriced: int) -> UsageError:
+    return UsageError(
+        f"{what}: prices end {prices.last_day}, and block {first_unpriced} is of "
+        f"{units.day_text(int(time_unix[first_unpriced]))}",
+        remedy="Give newer prices with --prices, a price with --spot, or use --extend-last-price.",
+    )

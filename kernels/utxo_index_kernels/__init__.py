@@ -1,0 +1,1 @@
+"""CUDA twins of the reductions; empty until they come."""
