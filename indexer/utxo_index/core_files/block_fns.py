@@ -44,7 +44,7 @@ def is_unspendable(buf, p, size):
     return size > MAX_SCRIPT_BYTES or (size > 0 and load_u8(buf, p) == OP_RETURN)
 
 
-@njit(nogil=True)
+@njit("UniTuple(int64, 9)(uint8[::1], int64, int64, int64[::1], int64[::1], int64[:, ::1])", nogil=True, cache=True)
 def walk_block(buf, p, end, n_inputs, out_sats, tx_spans):
     """One block at buf[p:end).
 

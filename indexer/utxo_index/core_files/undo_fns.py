@@ -34,7 +34,11 @@ _PAYLOAD_BYTES = np.array(
 )
 
 
-@njit(nogil=True)
+@njit(
+    "UniTuple(int64, 5)(uint8[::1], int64, int64, int64, int64[::1], int64[::1], int64, uint32[::1], int64[::1])",
+    nogil=True,
+    cache=True,
+)
 def decode_undo(buf, p, end, height, n_inputs, out_sats, n_txs, coin_codes, coin_sats):
     """The undo data of one block at buf[p:end), checked against the block's shape and amounts.
 

@@ -1,0 +1,153 @@
+"""`utxo-index build`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from utxo_index.cli.index_option import chain_options, default_folder, folder_from_user, index_option
+from utxo_index.errors import NoSpaceError
+from utxo_index.progress import LineProgress, NotesOnly, Progress, Quiet, RichProgress
+
+if TYPE_CHECKING:
+    from utxo_index.build import BuildReport
+    from utxo_index.chains import Chain
+
+MOST_DEFAULT_THREADS = 8
+"""At about 1 GB/s each, more threads than this wait for the disk, and each costs memory."""
+
+
+@click.command(short_help="Build an index from a node's block files.")
+@click.option("--datadir", type=click.Path(path_type=Path), help="Bitcoin Core's data folder. Default: Core's own.")
+@click.option(
+    "--blocksdir", type=click.Path(path_type=Path), help="The folder that holds the blk*.dat files themselves."
+)
+@click.option("--conf", type=click.Path(path_type=Path), help="The node's bitcoin.conf. Default: the data folder's.")
+@chain_options
+@click.option("--magic", metavar="HEX", help="Network magic of a custom signet, 8 hex digits.")
+@index_option
+@click.option(
+    "--threads", type=click.IntRange(min=1), help=f"Default: the cores there are, at most {MOST_DEFAULT_THREADS}."
+)
+@click.option("--stop-height", type=click.IntRange(min=0), help="Last block to take in. Default: the tip of the files.")
+@click.option("--trust-blocks", is_flag=True, help="Skip the merkle roots; everything else is still checked.")
+@click.option("--rebuild", is_flag=True, help="Start anew; the old index answers until the new one is done.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be read and how much space is needed.")
+@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "never"]),
+    default="auto",
+    show_default=True,
+    help="A bar on a terminal and a line every 10 s elsewhere; only lines; nothing.",
+)
+def build(
+    datadir: Path | None,
+    blocksdir: Path | None,
+    conf: Path | None,
+    chain: str | None,
+    magic: str | None,
+    index: Path | None,
+    threads: int | None,
+    stop_height: int | None,
+    trust_blocks: bool,
+    rebuild: bool,
+    dry_run: bool,
+    quiet: bool,
+    progress: str,
+) -> None:
+    """Build an index from a node's block files.
+
+    Reads blk*.dat, rev*.dat and xor.dat, and nothing else; the node may be running. An interrupted build goes on where
+    it was when the same command is given again.
+    """
+    from utxo_index import numba_cache
+    from utxo_index.node.folder import resolve_node
+
+    shown = _progress(progress, quiet)
+    node = resolve_node(datadir=datadir, blocksdir=blocksdir, conf=conf, chain=chain, magic=magic)
+    shown.note(node.origin)
+    # The first import of the kernels compiles them; not for a command line that was wrong.
+    numba_cache.prepare()
+    from utxo_index.build import build_index
+
+    said = folder_from_user(index, chain)
+    chosen: list[Path] = []
+
+    def index_folder(of_chain: Chain) -> Path:
+        chosen.append(said if said is not None else default_folder(of_chain))
+        return chosen[-1]
+
+    try:
+        report = build_index(
+            node.blocks_folder,
+            chain_name=node.chain_name,
+            magic=node.magic,
+            index_folder=index_folder,
+            threads=threads if threads is not None else default_threads(),
+            stop_height=stop_height,
+            trust_blocks=trust_blocks,
+            rebuild=rebuild,
+            dry_run=dry_run,
+            progress=shown,
+        )
+    finally:
+        shown.done()
+    for note in report.notes:
+        shown.note(note)
+    if dry_run:
+        _say_dry_run(report, chosen[-1])
+    elif not quiet:
+        click.echo(_summary(report, chosen[-1]), err=True)
+
+
+def default_threads() -> int:
+    """The cores this process may use, at most `MOST_DEFAULT_THREADS`."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_DEFAULT_THREADS)
+
+
+def _progress(kind: str, quiet: bool) -> Progress:
+    if quiet:
+        return Quiet()
+    if kind == "never":
+        return NotesOnly(sys.stderr)
+    if kind == "auto" and sys.stderr.isatty():
+        return RichProgress(sys.stderr)
+    return LineProgress(sys.stderr)
+
+
+def _summary(report: BuildReport, folder: Path) -> str:
+    tip = f"tip {report.tip_height:,} ({report.tip_hash})"
+    if report.state == "already complete":
+        return f"The index in {folder} is complete already: {tip}. --rebuild starts anew."
+    done = "was resumed and is complete" if report.state == "resumed" else "is built"
+    return f"The index in {folder} {done}: {tip}, in {report.seconds:.1f} s."
+
+
+def _say_dry_run(report: BuildReport, folder: Path) -> None:
+    """Print what a build would read and write. Raises NoSpaceError when it does not fit."""
+    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    click.echo(f"tip          {report.tip_height:,} ({report.tip_hash})")
+    click.echo(f"to read      {_size(report.blk_bytes)} of blocks, {_size(report.rev_bytes)} of undo data")
+    click.echo(f"index folder {folder}")
+    click.echo(f"space needed {_size(report.index_bytes_needed)}, free {_size(free)}")
+    if report.index_bytes_needed > free:
+        raise NoSpaceError(
+            "the index does not fit",
+            path=folder,
+            expected=_size(report.index_bytes_needed),
+            found=f"{_size(free)} free",
+        )
+
+
+def _size(size_bytes: int) -> str:
+    """As `12.3 GB`, in the unit that fits."""
+    power = min(len(str(size_bytes)) - 1, 12) // 3
+    return f"{size_bytes / 1000**power:,.1f} {('bytes', 'kB', 'MB', 'GB', 'TB')[power]}"

@@ -1,0 +1,140 @@
+"""One command for each metric, made from the list of metrics: `realized-price`, `active-supply-mean`, `urpd`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from utxo_index.backend import BACKEND_NAMES, BACKEND_VARIABLE
+from utxo_index.cli.index_option import chain_options, index_option, resolve_index
+from utxo_index.cli.output import FORMATS, choose_format, write_result
+from utxo_index.errors import UsageError
+from utxo_index.metrics import METRICS, Metric
+
+_OPTIONS = (
+    click.option("--at", metavar="HEIGHT|YYYY-MM-DD|HASH", help="The block, or the UTC day. Default: the last priced."),
+    click.option(
+        "--prices",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        help="CSV or Parquet with columns date or time, close or price. Default: the bundled daily closes.",
+    ),
+    click.option("--spot", metavar="USD", help="The price that values the coins. Default: that of the block."),
+    click.option(
+        "--fill-gaps", type=click.Choice(["previous"]), help="Let the price before a missing bar last to the next one."
+    ),
+    click.option(
+        "--extend-last-price", is_flag=True, help="Blocks after the last price have that price, provisionally."
+    ),
+    click.option(
+        "--backend",
+        type=click.Choice(BACKEND_NAMES),
+        help=f"What computes. Default: {BACKEND_VARIABLE}, else auto. All give the same integers.",
+    ),
+    click.option(
+        "--format", type=click.Choice(FORMATS), help="Default: by FILE's ending; table on a terminal; else csv."
+    ),
+    click.option("--output", "-o", metavar="FILE", help="Write to FILE, whole or not at all; - is stdout."),
+    click.option("--no-header", is_flag=True, help="Leave the line of column names out of csv and tables."),
+)
+_BINS_OPTION = click.option(
+    "--bins",
+    default="ath:100",
+    show_default=True,
+    metavar="SPEC",
+    help="ath:N, pct:SxN, linear:USD, log:PER_DECADE, edges:USD,USD,… or edges:@FILE.",
+)
+
+
+def _command(metric: Metric) -> click.Command:
+    def run(**options: Any) -> None:
+        _answer(metric.name, **options)
+
+    command: Callable[..., None] = functools.reduce(
+        lambda wrapped, option: option(wrapped),
+        reversed(_OPTIONS + ((_BINS_OPTION,) if metric.takes_bins else ())),
+        run,
+    )
+    name = metric.name.replace("_", "-")
+    return click.command(name, help=metric.summary)(index_option(chain_options(command)))
+
+
+def _answer(
+    name: str,
+    *,
+    index: Path | None,
+    chain: str | None,
+    at: str | None,
+    prices: Path | None,
+    spot: str | None,
+    fill_gaps: str | None,
+    extend_last_price: bool,
+    backend: str | None,
+    format: str | None,
+    output: str | None,
+    no_header: bool,
+    bins: str | None = None,
+) -> None:
+    """Answer one question. What can be wrong with the question itself is said before anything is read."""
+    from utxo_index.backend import choose_backend
+    from utxo_index.buckets import parse_bins
+    from utxo_index.prices.load import load_prices
+    from utxo_index.query import answer, load_inputs
+    from utxo_index.tables.index import IndexReplacedError, open_index
+
+    chosen_format = choose_format(format, output)
+    if no_header and chosen_format not in ("csv", "table"):
+        raise UsageError(f"--no-header is for csv and table, not {chosen_format}")
+    choice = choose_backend(backend)
+    spec = None if bins is None else parse_bins(bins)
+    spot_usd_micros = None if spot is None else _spot_usd_micros(spot)
+    folder = resolve_index(index, chain)
+    series = load_prices(prices, fill_gaps=fill_gaps is not None)
+
+    def load() -> Any:
+        opened = open_index(folder)
+        if index is not None and chain is not None and opened.chain.name != chain:
+            raise UsageError(f"--index {folder} is of chain {opened.chain.name}, not {chain}")
+        return load_inputs(
+            opened,
+            series,
+            choice.backend,
+            at=at,
+            spot_usd_micros=spot_usd_micros,
+            extend_last_price=extend_last_price,
+        )
+
+    try:
+        inputs, notices = load()
+    except IndexReplacedError:  # a build put a new index there meanwhile; it is whole, so ask that one
+        inputs, notices = load()
+    for notice in (*([choice.reason] if choice.is_automatic else []), *series.notices, *notices):
+        click.echo(notice, err=True)
+    write_result(answer(name, inputs, choice.backend, spec), format=chosen_format, output=output, header=not no_header)
+
+
+def _spot_usd_micros(text: str) -> int:
+    from utxo_index.units import price_from_text
+
+    try:
+        spot_usd_micros, rounded = price_from_text(text)
+    except ValueError as error:
+        raise UsageError(f"--spot: {error}") from error
+    if rounded:
+        click.echo("--spot has more than 6 decimals: rounded half to even", err=True)
+    return spot_usd_micros
+
+
+_COMMANDS = {metric.name: _command(metric) for metric in METRICS}
+commands = list(_COMMANDS.values())
+
+
+def __getattr__(name: str) -> click.Command:
+    """The command of a metric, by the metric's name."""
+    try:
+        return _COMMANDS[name]
+    except KeyError:
+        raise AttributeError(name) from None

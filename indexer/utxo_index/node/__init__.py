@@ -1,0 +1,1 @@
+"""Where a Bitcoin Core node keeps its files, found as Core itself finds them."""
