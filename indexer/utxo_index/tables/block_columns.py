@@ -1,0 +1,102 @@
+"""The columns of `blocks` that queries need, as raw arrays in one internal file, so that a query opens one file
+instead of hundreds of parts.
+
+The file holds the columns one behind the other, little endian, one value for each height 0 … tip; the manifest has a
+SHA-256 of each, so a query reads and checks only those it uses. Where the file is missing the parts are read instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utxo_index.errors import IndexFolderError
+from utxo_index.schema import BLOCKS_COLUMNS
+from utxo_index.tables.durable_files import open_regular_file, read_exactly
+from utxo_index.tables.manifest import REBUILD, ColumnsEntry
+from utxo_index.tables.parquet_reader import damage
+
+COLUMN_NAMES = ("time_unix", "created_sats", "spent_sats", "n_created", "n_spent", "hash")
+
+
+def encode_block_columns(path: str, columns: Mapping[str, NDArray[Any]]) -> tuple[bytes, ColumnsEntry]:
+    """The file's content and its entry for the manifest; `columns` are dense over heights, hashes uint8[n, 32]."""
+    raw = {name: np.ascontiguousarray(columns[name]).tobytes() for name in COLUMN_NAMES}
+    content = b"".join(raw.values())
+    digests = {name: hashlib.sha256(column).hexdigest() for name, column in raw.items()}
+    return content, ColumnsEntry(path, len(columns["time_unix"]), len(content), digests)
+
+
+def read_block_column(folder: Path, entry: ColumnsEntry, name: str) -> NDArray[Any] | None:
+    """One column, read-only; None where the file is missing. Raises IndexFolderError for any damage."""
+    path = folder / entry.path
+    offset = 0
+    for before in list(entry.sha256)[: list(entry.sha256).index(name)]:
+        offset += entry.rows * _itemsize(before)
+    with damage(path):
+        try:
+            descriptor = open_regular_file(path)
+        except FileNotFoundError:
+            return None
+        try:
+            size_bytes = os.fstat(descriptor).st_size
+            content = read_exactly(descriptor, entry.rows * _itemsize(name), offset)
+        finally:
+            os.close(descriptor)
+        if size_bytes != entry.size_bytes:
+            raise IndexFolderError(
+                "the file has another size (bytes) than the manifest says",
+                path=path,
+                expected=entry.size_bytes,
+                found=size_bytes,
+                remedy=REBUILD,
+            )
+        if hashlib.sha256(content).hexdigest() != entry.sha256[name]:
+            raise IndexFolderError(f"column {name} is damaged (SHA-256)", path=path, offset=offset, remedy=REBUILD)
+        if name == "hash":
+            return np.frombuffer(content, np.uint8).reshape(-1, 32)
+        return np.frombuffer(content, BLOCKS_COLUMNS[name])
+
+
+def _itemsize(name: str) -> int:
+    return np.dtype(BLOCKS_COLUMNS[name]).itemsize
+
+
+@dataclass(frozen=True)
+class BlockColumns:
+    """Per-block columns, dense over heights 0 … tip (length tip + 1), read-only, each loaded when first asked for."""
+
+    load: Callable[[str], NDArray[Any]]
+
+    @cached_property
+    def time_unix(self) -> NDArray[np.int64]:
+        """Header times, unix seconds."""
+        return self.load("time_unix")
+
+    @cached_property
+    def n_created(self) -> NDArray[np.int32]:
+        """Spendable outputs created, those spent in the same block too."""
+        return self.load("n_created")
+
+    @cached_property
+    def n_spent(self) -> NDArray[np.int32]:
+        """Coins spent."""
+        return self.load("n_spent")
+
+    @cached_property
+    def created_sats(self) -> NDArray[np.int64]:
+        """Value of the spendable outputs created, satoshis."""
+        return self.load("created_sats")
+
+    @cached_property
+    def spent_sats(self) -> NDArray[np.int64]:
+        """Value of the coins spent, satoshis."""
+        return self.load("spent_sats")

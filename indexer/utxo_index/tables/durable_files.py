@@ -1,0 +1,97 @@
+"""Writing so that it survives a power cut, and failing so that the user knows why.
+
+A file is written under a staging name, flushed to the disk, renamed, and its folder flushed: until the rename it does
+not exist, after it it is whole. A failed flush is never tried again as if it could succeed: the kernel may have dropped
+the pages (https://lwn.net/Articles/752063/), so the commit fails.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from utxo_index.errors import NoSpaceError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file may not grow that large here",
+    errno.EROFS: "the file system is read-only",
+    errno.EIO: "the disk reports an input/output error",
+    errno.EACCES: "no permission to write here",
+    errno.EPERM: "no permission to write here",
+}
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of a disk that takes no more into `NoSpaceError`; `path` is named unless the error names one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REASONS:
+            raise
+        named = error.filename if isinstance(error.filename, str) else path
+        raise NoSpaceError(
+            f"cannot write: {_REASONS[error.errno]}",
+            path=named,
+            remedy="What was committed before is intact; make room and run the same command again",
+        ) from error
+
+
+def flush_folder(folder: Path) -> None:
+    """fsync of a folder: makes renames in it durable. Nothing to do where folders cannot be opened (Windows)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # file systems that have no such thing for folders say so this way
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a new file and flush it; on failure nothing is left."""
+    try:
+        with open(path, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def replace_file(path: Path, content: bytes, staging: Path) -> None:
+    """Swap the content of `path` atomically: readers see the old or the new bytes, never a mixture."""
+    temporary = staging / (path.name + ".new")
+    write_durably(temporary, content)
+    os.replace(temporary, path)
+    flush_folder(path.parent)
+
+
+def open_regular_file(path: Path) -> int:
+    """Open a file for reading; a symbolic link is refused, since a manifest may not lead out of its folder.
+
+    Returns the descriptor. Raises OSError (ELOOP for a link).
+    """
+    return os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+
+
+def read_exactly(descriptor: int, size_bytes: int, offset: int) -> bytes:
+    """`size_bytes` bytes at `offset`; fewer at the end of the file. Safe from several threads."""
+    pieces = []
+    while size_bytes > 0:
+        piece = os.pread(descriptor, size_bytes, offset)
+        if not piece:
+            break
+        pieces.append(piece)
+        size_bytes -= len(piece)
+        offset += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

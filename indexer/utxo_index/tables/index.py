@@ -1,0 +1,273 @@
+"""An index opened for reading: one generation, which never changes.
+
+Nothing is read twice and nothing unneeded: a supply vector takes one checkpoint, two columns of the block file and the
+row groups of `spends` between the checkpoint and the height asked. Everything is checked against the manifest's digests
+before it is used. Readers take no lock.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utxo_index.errors import IndexFolderError, IndexUnfinishedError, UsageError
+from utxo_index.schema import TABLES
+from utxo_index.tables.block_columns import BlockColumns, read_block_column
+from utxo_index.tables.manifest import BUILDING, COMPLETE, FileEntry, Manifest, read_manifest
+from utxo_index.tables.parquet_reader import VerifiedFile
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from utxo_index.chains import Chain
+
+I64 = NDArray[np.int64]
+I32 = NDArray[np.int32]
+
+
+class SupplyBackend(Protocol):
+    """The one method of a backend that reading needs; see `backend.py`."""
+
+    def supply_at(
+        self,
+        base_sats: I64,
+        base_coins: I64,
+        created_sats: I64,
+        created_coins: I64,
+        spent_created_height: I32,
+        spent_sats: I64,
+        spent_coins: I32,
+    ) -> tuple[I64, I64]: ...
+
+
+@dataclass(frozen=True)
+class SupplyVector:
+    """Coins alive after block `height`, by creation height: `value_sats` and `n_coins` are int64[height + 1], dense."""
+
+    height: int
+    value_sats: I64
+    n_coins: I64
+
+
+class IndexReplacedError(IndexFolderError):
+    """A build replaced the index while this query was reading it; the same query, run again, reads the new one."""
+
+
+def open_index(folder: Path) -> Index:
+    """The complete index in `folder`.
+
+    Raises
+    ------
+    IndexFolderError : there is none, it is damaged, or of another format.
+    IndexUnfinishedError : its build has not ended yet; the message says how far it is.
+    """
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise IndexFolderError("no index is here", path=folder, remedy="Build one: `utxo-index build`")
+    if manifest.state != COMPLETE:
+        raise IndexUnfinishedError(f"{folder}: the index is not finished: {describe_progress(manifest)}")
+    return Index(folder, manifest)
+
+
+def describe_progress(manifest: Manifest) -> str:
+    """How far an unfinished build is, and what to do, in one line."""
+    tip = manifest.tip_height
+    if manifest.state == BUILDING:
+        n_done = tip + 1 - manifest.done_from
+        done = f"blocks {manifest.done_from:,}..{tip:,}" if n_done else "no blocks"
+        share = 100 * n_done / (tip + 1)
+        return f"{done} of 0..{tip:,} are done: {share:.1f} %; run `utxo-index build` to finish"
+    files = manifest.tables["supply"].files
+    reached = files[-1].end_height - 1 if files else 0
+    return f"all blocks are read, supply is done up to height {reached:,} of {tip:,}; run `utxo-index build` to finish"
+
+
+class Index:
+    """One generation of a complete index.
+
+    `tip_hash` is in internal byte order, `tip_time_unix` the tip's header time, `supply_sats` and `n_coins` are the
+    totals at the tip, `notes` what the build left for `status`.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.chain: Chain = manifest.chain
+        self.tip_height = manifest.tip_height
+        self.tip_hash = manifest.tip_hash
+        self.tip_time_unix = manifest.tip_time_unix or 0
+        self.supply_sats = manifest.supply_sats or 0
+        self.n_coins = manifest.n_coins or 0
+        self.notes: dict[str, Any] = manifest.notes
+        self.blocks = BlockColumns(self._load_block_column)
+
+    @property
+    def tie(self) -> bool:
+        """Whether another chain of equal work was in the block files when the index was built."""
+        return bool(self.notes.get("equal_work_tie", False))
+
+    def block_hash(self, height: int) -> bytes:
+        """Hash of the block at `height`, internal byte order. Raises UsageError for a height beyond the tip."""
+        self._require(height)
+        entry = next(entry for entry in self._files("blocks") if entry.first_height <= height < entry.end_height)
+        row = height - entry.first_height
+        with self._open(entry, "blocks") as file:
+            for i, group in enumerate(file.row_groups):
+                if row < group.rows:
+                    return bytes(file.read_columns(i, ["hash"])["hash"][row])
+                row -= group.rows
+        raise IndexFolderError("the block is not in its part", path=self.folder / entry.path, height=height)
+
+    def height_of_hash(self, block_hash: bytes) -> int:
+        """Height of a block of the best chain by its hash (32 bytes, internal order). Raises UsageError when absent."""
+        wanted = np.frombuffer(block_hash, np.uint8)
+        # the first 8 bytes in internal order are the random end of the displayed hash: they find the row alone
+        candidates = np.flatnonzero(self._hashes.view("<i8")[:, 0] == wanted.view("<i8")[0])
+        for height in candidates:
+            if np.array_equal(self._hashes[height], wanted):
+                return int(height)
+        raise UsageError(f"block {block_hash[::-1].hex()} is not in the index (tip {self.tip_height})")
+
+    def supply_at(self, height: int, backend: SupplyBackend) -> SupplyVector:
+        """The supply vector after block `height`: the checkpoint at or below it, and the blocks since.
+
+        `backend.supply_at` is called once a row group, so memory is bounded. Raises UsageError for a height beyond the
+        tip, IndexFolderError for damage.
+        """
+        self._require(height)
+        first_height, sats, coins = self._checkpoint_below(height)
+        created_sats = self.blocks.created_sats[first_height : height + 1]
+        created_coins = self.blocks.n_created[first_height : height + 1].astype(np.int64)
+        for rows in self._spends_between(first_height, height + 1):
+            sats, coins = backend.supply_at(
+                sats, coins, created_sats, created_coins, rows["created_height"], rows["value_sats"], rows["n_coins"]
+            )
+            created_sats, created_coins = created_sats[:0], created_coins[:0]
+        if len(sats) != height + 1:  # no spends at all since the checkpoint
+            sats, coins = np.concatenate((sats, created_sats)), np.concatenate((coins, created_coins))
+        return SupplyVector(height, sats, coins)
+
+    def read_table(self, name: str, end_height: int | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows of a table in order, in verified batches; only rows of heights below `end_height`, where given.
+
+        The height is that of the first column; for `supply` it is the checkpoint's.
+        """
+        for entry in self._files(name):
+            lowest = entry.end_height - 1 if name == "supply" else entry.first_height
+            if end_height is not None and lowest >= end_height:
+                return
+            with self._open(entry, name) as file:
+                for i, group in enumerate(file.row_groups):
+                    rows = file.read_row_group(i)
+                    if end_height is not None and name != "supply" and group.last_value >= end_height:
+                        rows = rows.slice(0, int(np.searchsorted(rows.column(0).to_numpy(), end_height)))
+                    yield from rows.to_batches()
+
+    def table_stats(self) -> dict[str, tuple[int, int, int]]:
+        """(rows, bytes, files) of each table."""
+        return {
+            name: (sum(e.rows for e in files), sum(e.size_bytes for e in files), len(files))
+            for name, files in ((name, self._files(name)) for name in TABLES)
+        }
+
+    def _require(self, height: int) -> None:
+        if not 0 <= height <= self.tip_height:
+            raise UsageError(f"height {height} is not in the index (tip {self.tip_height})")
+
+    def _files(self, name: str) -> tuple[FileEntry, ...]:
+        return self.manifest.tables[name].files
+
+    def _checkpoint_below(self, height: int) -> tuple[int, I64, I64]:
+        """(first height not in it, sats, coins), dense, of the highest checkpoint at or below `height`; else empty."""
+        entry = next((entry for entry in reversed(self._files("supply")) if entry.end_height <= height + 1), None)
+        first_height = 0 if entry is None else entry.end_height
+        sats, coins = np.zeros(first_height, np.int64), np.zeros(first_height, np.int64)
+        if entry is not None:
+            with self._open(entry, "supply") as file:
+                for i in range(len(file.row_groups)):
+                    rows = file.read_columns(i)
+                    sats[rows["created_height"]] = rows["value_sats"]
+                    coins[rows["created_height"]] = rows["n_coins"]
+        return first_height, sats, coins
+
+    def _spends_between(self, first_height: int, end_height: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """Rows of `spends` with spent heights [first_height, end_height), one row group at a time, decoded ahead."""
+        entries = [e for e in self._files("spends") if e.first_height < end_height and e.end_height > first_height]
+        files: list[VerifiedFile] = []
+        ahead: deque[Future[dict[str, NDArray[Any]]]] = deque()
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+            try:
+                for entry in entries:
+                    files.append(self._open(entry, "spends"))
+                    for i, group in enumerate(files[-1].row_groups):
+                        if group.first_value < end_height and group.last_value >= first_height:
+                            ahead.append(threads.submit(_spends_rows, files[-1], i, first_height, end_height))
+                        if len(ahead) > 4:
+                            yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
+                wait(ahead)
+                for file in files:
+                    file.close()
+
+    def _load_block_column(self, name: str) -> NDArray[Any]:
+        entry = self.manifest.block_columns
+        with self._replaced():
+            column = None if entry is None else read_block_column(self.folder, entry, name)
+        if column is not None:
+            return column
+        pieces = []
+        for part in self._files("blocks"):
+            with self._open(part, "blocks") as file:
+                pieces += [file.read_columns(i, [name])[name] for i in range(len(file.row_groups))]
+        column = np.concatenate(pieces)
+        column.flags.writeable = False
+        return column
+
+    @cached_property
+    def _hashes(self) -> NDArray[np.uint8]:
+        return self._load_block_column("hash")
+
+    def _open(self, entry: FileEntry, table: str) -> VerifiedFile:
+        with self._replaced():
+            return VerifiedFile(self.folder, entry, table)
+
+    @contextmanager
+    def _replaced(self) -> Iterator[None]:
+        """A file that is missing or other than expected when opened may mean that a build replaced the index meanwhile.
+
+        Once open, a file stays what it was: the descriptor holds the old one.
+        """
+        try:
+            yield
+        except IndexFolderError as error:
+            now = read_manifest(self.folder)
+            if now is None or now == self.manifest:
+                raise
+            raise IndexReplacedError(
+                "a build replaced the index while it was read", path=self.folder, remedy="Run the same command again"
+            ) from error
+
+
+def _spends_rows(file: VerifiedFile, i: int, first_height: int, end_height: int) -> dict[str, NDArray[Any]]:
+    """Row group `i` of `spends` without rows of other spent heights, and without the column of these."""
+    names = ["created_height", "value_sats", "n_coins"]
+    group = file.row_groups[i]
+    if first_height <= group.first_value and group.last_value < end_height:
+        return file.read_columns(i, names)
+    rows = file.read_columns(i, ["spent_height", *names])
+    first, end = np.searchsorted(rows["spent_height"], (first_height, end_height))
+    return {name: rows[name][first:end] for name in names}

@@ -1,0 +1,244 @@
+"""`manifest.json`: the one file that says what the index is. Replacing it is the commit.
+
+It names every file with size, rows and digests, and carries a SHA-256 of itself: of its own bytes with that digest's
+64 hex digits written as zeros. This stays so in every format version, so that an index of another format is told from
+a damaged one. Nothing in it depends on when or where it was written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from utxo_index import chains
+from utxo_index.errors import IndexFolderError
+from utxo_index.schema import CHECKPOINT_BLOCKS, FORMAT_VERSION, PART_BLOCKS, ROW_GROUP_ROWS, TABLES
+
+MANIFEST_NAME = "manifest.json"
+REBUILD = "Build it anew: `utxo-index build --rebuild`"
+_DIGEST = re.compile(rb'"manifest_sha256": "([0-9a-f]{64})"')
+
+BUILDING, SUPPLY, COMPLETE = "building", "supply", "complete"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a table. `path` is relative to the index folder, with `/`.
+
+    Heights [first_height, end_height) are those of its rows; a checkpoint of `supply` has [0, checkpoint height + 1).
+    `footer_bytes` counts the Parquet footer with the 8 bytes behind it. Digests are hex SHA-256.
+    """
+
+    path: str
+    first_height: int
+    end_height: int
+    rows: int
+    size_bytes: int
+    sha256: str
+    footer_bytes: int
+    footer_sha256: str
+    content_digest: str
+
+
+@dataclass(frozen=True)
+class TableEntry:
+    """A table's files in ascending order; `digest` is the content digest of all its rows, None until complete."""
+
+    files: tuple[FileEntry, ...] = ()
+    digest: str | None = None
+
+
+@dataclass(frozen=True)
+class ColumnsEntry:
+    """The internal file of block columns: raw arrays one behind the other; `sha256` by column name, in file order."""
+
+    path: str
+    rows: int
+    size_bytes: int
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One generation of an index.
+
+    `tip_hash` is in internal byte order. `state`: "building" while heights [0, done_from) are still to be read,
+    "supply" while checkpoints are written, "complete". `tip_time_unix`, `supply_sats`, `n_coins`: at the tip,
+    None until complete. `notes` is free: what `status` wants to say about this build.
+    """
+
+    chain: chains.Chain
+    tip_height: int
+    tip_hash: bytes
+    state: str
+    done_from: int
+    generation: int = 0
+    part_blocks: int = PART_BLOCKS
+    checkpoint_blocks: int = CHECKPOINT_BLOCKS
+    row_group_rows: int = ROW_GROUP_ROWS
+    notes: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, TableEntry] = field(default_factory=lambda: {name: TableEntry() for name in TABLES})
+    block_columns: ColumnsEntry | None = None
+    tip_time_unix: int | None = None
+    supply_sats: int | None = None
+    n_coins: int | None = None
+
+    def with_files(self, new: Mapping[str, list[FileEntry]]) -> Manifest:
+        """The same with files added to tables, each table's files in ascending order."""
+        tables = dict(self.tables)
+        for name, entries in new.items():
+            files = sorted((*tables[name].files, *entries), key=lambda entry: (entry.end_height, entry.first_height))
+            tables[name] = replace(tables[name], files=tuple(files))
+        return replace(self, tables=tables)
+
+    def paths(self) -> set[str]:
+        """Every file the manifest names, relative to the folder."""
+        named = {entry.path for table in self.tables.values() for entry in table.files}
+        return named | ({self.block_columns.path} if self.block_columns else set())
+
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        return seal(
+            {
+                "format_version": FORMAT_VERSION,
+                "chain": {
+                    "name": self.chain.name,
+                    "magic": self.chain.magic.hex(),
+                    "genesis_hash": self.chain.genesis_hash[::-1].hex(),
+                },
+                "root": "genesis",
+                "tip": {"height": self.tip_height, "hash": self.tip_hash[::-1].hex(), "time_unix": self.tip_time_unix},
+                "generation": self.generation,
+                "state": self.state,
+                "done_from": self.done_from,
+                "cut": {
+                    "part_blocks": self.part_blocks,
+                    "checkpoint_blocks": self.checkpoint_blocks,
+                    "row_group_rows": self.row_group_rows,
+                },
+                "notes": self.notes,
+                "totals": {"supply_sats": self.supply_sats, "n_coins": self.n_coins},
+                "tables": {
+                    name: {
+                        "columns": [list(column) for column in TABLES[name].items()],
+                        "content_digest": table.digest,
+                        "files": [vars(entry) for entry in table.files],
+                    }
+                    for name, table in self.tables.items()
+                },
+                "block_columns": None
+                if self.block_columns is None
+                else vars(self.block_columns) | {"sha256": [list(item) for item in self.block_columns.sha256.items()]},
+            }
+        )
+
+
+def seal(body: dict[str, Any]) -> bytes:
+    """Render a manifest's body, one line per file, keys sorted, with the digest of itself inside."""
+    text = _render(body | {"manifest_sha256": "0" * 64}, "") + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return text.replace(f'"manifest_sha256": "{"0" * 64}"', f'"manifest_sha256": "{digest}"').encode()
+
+
+def unseal(content: bytes, path: Path) -> dict[str, Any]:
+    """The body of a manifest whose digest is right. Raises IndexFolderError."""
+    found = _DIGEST.findall(content)
+    zeroed = _DIGEST.sub(b'"manifest_sha256": "' + b"0" * 64 + b'"', content)
+    digest = hashlib.sha256(zeroed).hexdigest()
+    if len(found) != 1 or found[0] != digest.encode():
+        raise IndexFolderError("the manifest is damaged (SHA-256)", path=path, remedy=REBUILD)
+    body = json.loads(content)
+    if not isinstance(body, dict) or body.get("format_version") != FORMAT_VERSION:
+        version = body.get("format_version") if isinstance(body, dict) else None
+        raise IndexFolderError(
+            "the index has another format version",
+            path=path,
+            expected=FORMAT_VERSION,
+            found=version,
+            remedy=REBUILD,
+        )
+    return body
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of an index folder, None where there is none. Raises IndexFolderError."""
+    path = folder / MANIFEST_NAME
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise IndexFolderError(f"the manifest cannot be read: {error.strerror}", path=path) from error
+    return parse_manifest(content, path)
+
+
+def parse_manifest(content: bytes, path: Path) -> Manifest:
+    """A manifest from its file's content. Raises IndexFolderError."""
+    body = unseal(content, path)
+    try:
+        return _from_body(body)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IndexFolderError(f"the manifest is damaged ({error})", path=path, remedy=REBUILD) from error
+
+
+def _from_body(body: dict[str, Any]) -> Manifest:
+    magic = bytes.fromhex(body["chain"]["magic"])
+    chain = chains.chain_by_magic(magic) or chains.custom_signet(magic)
+    tables = {}
+    for name, table in body["tables"].items():
+        if [tuple(column) for column in table["columns"]] != list(TABLES[name].items()):
+            raise ValueError(f"columns of {name}")
+        tables[name] = TableEntry(tuple(_file_entry(entry) for entry in table["files"]), table["content_digest"])
+    if set(tables) != set(TABLES) or chain.name != body["chain"]["name"]:
+        raise ValueError("tables or chain")
+    columns = body["block_columns"]
+    return Manifest(
+        chain=chain,
+        tip_height=int(body["tip"]["height"]),
+        tip_hash=bytes.fromhex(body["tip"]["hash"])[::-1],
+        state=body["state"],
+        done_from=int(body["done_from"]),
+        generation=int(body["generation"]),
+        part_blocks=int(body["cut"]["part_blocks"]),
+        checkpoint_blocks=int(body["cut"]["checkpoint_blocks"]),
+        row_group_rows=int(body["cut"]["row_group_rows"]),
+        notes=body["notes"],
+        tables=tables,
+        block_columns=None if columns is None else _columns_entry(columns),
+        tip_time_unix=body["tip"]["time_unix"],
+        supply_sats=body["totals"]["supply_sats"],
+        n_coins=body["totals"]["n_coins"],
+    )
+
+
+def _file_entry(fields: dict[str, Any]) -> FileEntry:
+    return FileEntry(**(fields | {"path": _inside(fields["path"])}))
+
+
+def _columns_entry(fields: dict[str, Any]) -> ColumnsEntry:
+    return ColumnsEntry(**(fields | {"path": _inside(fields["path"]), "sha256": dict(fields["sha256"])}))
+
+
+def _inside(path: str) -> str:
+    """A relative path that stays in the folder, on any system. Raises ValueError."""
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path:
+        raise ValueError(f"path {path!r} leads out of the folder")
+    return path
+
+
+def _render(value: Any, indent: str) -> str:
+    """JSON with sorted keys: objects one key a line, lists of objects one object a line, all else on one line."""
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        lines = [f"{inner}{json.dumps(key)}: {_render(value[key], inner)}" for key in sorted(value)]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        lines = [inner + json.dumps(item, sort_keys=True) for item in value]
+        return "[\n" + ",\n".join(lines) + f"\n{indent}]"
+    return json.dumps(value)

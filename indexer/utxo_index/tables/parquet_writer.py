@@ -1,0 +1,200 @@
+"""Writes one Parquet file of a table, with everything a reader needs to prove later that nothing in it changed.
+
+Parquet's page checksums cover the data of a page but neither its header nor the footer, so a flipped bit there could
+change an encoding or a length unseen. Therefore each row group gets a SHA-256 of all its bytes, kept in the footer's
+key `utxo_index.row_groups`, and the manifest keeps a SHA-256 of the footer. Together with the four bytes at the start
+they leave no byte of a file uncovered, and a query that needs one row group need not read the others to trust it.
+
+The same rows give the same bytes, however they arrive: row groups are cut at a fixed number of rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from utxo_index.schema import ROW_GROUP_ROWS, TABLES
+from utxo_index.tables.digest import RowDigest
+from utxo_index.tables.durable_files import disk_errors
+from utxo_index.tables.table_formats import arrow_schema, to_arrow, writer_options
+
+ROW_GROUPS_KEY = b"utxo_index.row_groups"
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What a finished file is, as far as the manifest records it. Digests are hex."""
+
+    rows: int
+    size_bytes: int
+    sha256: str
+    footer_bytes: int
+    footer_sha256: str
+    content_digest: str
+
+
+class _HashingFile:
+    """The file object Arrow writes to: passes bytes on and hashes them, as a whole and since the last `cut`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed by `close`)
+        self._whole = hashlib.sha256()
+        self._piece = hashlib.sha256()
+        self.size_bytes = 0
+        self.is_abandoned = False
+
+    def write(self, data: bytes) -> int:
+        view = memoryview(data)
+        if self.is_abandoned:
+            return len(view)
+        self._whole.update(view)
+        self._piece.update(view)
+        self.size_bytes += len(view)
+        while view:
+            view = view[self._file.write(view) :]
+        return len(data)
+
+    def cut(self) -> str:
+        """SHA-256 of what was written since the last cut."""
+        digest, self._piece = self._piece.hexdigest(), hashlib.sha256()
+        return digest
+
+    def whole(self) -> str:
+        return self._whole.hexdigest()
+
+    def tell(self) -> int:
+        return self.size_bytes
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class TableFileWriter:
+    """One file of `table` under construction at `path` (which must not exist).
+
+    Use as a context manager: leaving it without `finish` removes the file. Raises NoSpaceError.
+    """
+
+    def __init__(self, path: Path, table: str, row_group_rows: int = ROW_GROUP_ROWS) -> None:
+        self._path = path
+        self._table = table
+        self._columns = TABLES[table]
+        self._row_group_rows = row_group_rows
+        self._digest = RowDigest(self._columns)
+        self._buffers: list[NDArray[Any]] = []
+        self._buffered_rows = 0
+        self._rows = 0
+        self._row_groups: list[tuple[int, str]] = []  # end offset, SHA-256 of the bytes since the one before
+        self._finished = False
+        self._parquet: Any = None
+        with disk_errors(path):
+            self._file = _HashingFile(path)
+            try:
+                sink = pa.PythonFile(self._file, mode="w")
+                self._parquet = pq.ParquetWriter(sink, arrow_schema(table), **writer_options(table))
+                self._file.cut()  # the magic at the start is known without a digest
+            except BaseException:
+                self._remove()
+                raise
+
+    def __enter__(self) -> TableFileWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._finished:
+            self._remove()
+
+    def append(self, columns: Sequence[NDArray[Any]]) -> None:
+        """Append rows: one array per column in table order, dtypes as in `schema.py`, hashes as uint8[n, 32]."""
+        self._check(columns)
+        n_rows = len(columns[0])
+        first = 0
+        while first < n_rows:
+            room = self._row_group_rows - self._buffered_rows
+            if self._buffered_rows == 0 and n_rows - first >= room:  # a whole row group at once: no copy
+                self._write_row_group([column[first : first + room] for column in columns])
+                first += room
+                continue
+            end = min(n_rows, first + room)
+            self._fill(columns, first, end)
+            first = end
+            if self._buffered_rows == self._row_group_rows:
+                self._write_row_group(self._buffers)
+                self._buffered_rows = 0
+
+    def finish(self) -> FileFacts:
+        """Write what is left and the footer, flush to the disk."""
+        if self._buffered_rows:
+            self._write_row_group([buffer[: self._buffered_rows] for buffer in self._buffers])
+        with disk_errors(self._path):
+            body_bytes = self._file.size_bytes
+            self._parquet.add_key_value_metadata({ROW_GROUPS_KEY.decode(): json.dumps(self._row_groups)})
+            self._parquet.close()
+            self._file.sync()
+            self._file.close()
+        self._finished = True
+        return FileFacts(
+            rows=self._rows,
+            size_bytes=self._file.size_bytes,
+            sha256=self._file.whole(),
+            footer_bytes=self._file.size_bytes - body_bytes,
+            footer_sha256=self._file.cut(),
+            content_digest=self._digest.hexdigest(),
+        )
+
+    def _check(self, columns: Sequence[NDArray[Any]]) -> None:
+        for (name, dtype), column in zip(self._columns.items(), columns, strict=True):
+            shape = (len(columns[0]), 32) if dtype == "S32" else (len(columns[0]),)
+            wanted = np.dtype("u1" if dtype == "S32" else dtype)
+            if column.shape != shape or column.dtype != wanted:
+                raise ValueError(f"{self._table}.{name}: {column.dtype}{column.shape}, wanted {wanted}{shape}")
+
+    def _fill(self, columns: Sequence[NDArray[Any]], first: int, end: int) -> None:
+        needed = self._buffered_rows + end - first
+        if not self._buffers or len(self._buffers[0]) < needed:
+            # the first piece gets a buffer of its size; a second one means that many follow
+            rows = needed if not self._buffers else self._row_group_rows
+            grown = [np.empty((rows, *column.shape[1:]), column.dtype) for column in columns]
+            for new, old in zip(grown, self._buffers, strict=False):
+                new[: self._buffered_rows] = old[: self._buffered_rows]
+            self._buffers = grown
+        for buffer, column in zip(self._buffers, columns, strict=True):
+            buffer[self._buffered_rows : needed] = column[first:end]
+        self._buffered_rows = needed
+
+    def _write_row_group(self, columns: Sequence[NDArray[Any]]) -> None:
+        self._digest.update(columns)
+        table = to_arrow(self._table, dict(zip(self._columns, columns, strict=True)))
+        with disk_errors(self._path):
+            self._parquet.write_table(table, row_group_size=self._row_group_rows)
+        self._row_groups.append((self._file.size_bytes, self._file.cut()))
+        self._rows += len(columns[0])
+
+    def _remove(self) -> None:
+        self._file.is_abandoned = True  # Arrow's writer adds a footer when it is closed, or at the latest when it dies
+        if self._parquet is not None:
+            with suppress(OSError, pa.ArrowException):
+                self._parquet.close()
+        self._file.close()
+        self._path.unlink(missing_ok=True)
