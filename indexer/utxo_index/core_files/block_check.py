@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .block_fns import MIN_TX_BYTES, walk_block
 from .header_tree import HeaderTree
-from .merkle_fns import SCRATCH_BYTES, hash_transactions, merkle_root
+from .merkle_fns import LEVEL_SLACK_BYTES, SCRATCH_BYTES, hash_transactions, merkle_root
 from .raw_load import SLACK
 from .record_scan import read_record
 from .undo_fns import MIN_COIN_BYTES, decode_undo
@@ -39,7 +39,7 @@ def block_is_whole(data: bytes) -> bool:
     walked = _Walked(data)
     if walked.error:
         return False
-    txids = np.zeros(32 * (walked.n_txs + 1), np.uint8)
+    txids = np.zeros(32 * walked.n_txs + LEVEL_SLACK_BYTES, np.uint8)
     scratch = np.zeros(SCRATCH_BYTES + walked.size + 256, np.uint8)
     if not hash_transactions(walked.buf, walked.n_txs, walked.spans, txids, scratch):
         return False

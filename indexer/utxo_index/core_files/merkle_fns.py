@@ -1,7 +1,7 @@
 """txids of a block and their merkle root.
 
-Transactions are bucketed by their number of SHA-256 blocks and hashed 16 at a time; what does not fill four lanes goes
-one by one. With JIT off the twins below do the same with hashlib.
+Transactions are sorted by their number of SHA-256 blocks and hashed 16 at a time, a lane stopping where its message
+ends; what does not fill four lanes goes one by one. With JIT off the twins below do the same with hashlib.
 Source: BIP 141 (what a txid covers), Core `src/consensus/merkle.cpp` (`ComputeMerkleRoot`, with its mutation test).
 """
 
@@ -12,98 +12,79 @@ import hashlib
 import numpy as np
 from numba import njit
 
-from .raw_load import JIT, copy_bytes, load_i64, store_32
+from .raw_load import JIT, copy_bytes, copy_over, load_i64, load_u32, store_32
 from .sha256_fns import (
     LANES,
-    compress_lanes,
     compress_one,
     pad,
     padded_blocks,
-    reset_lanes,
     reset_one,
+    sha256d_lanes,
+    sha256d_pairs,
     swap32,
 )
 
 _MOST_LANE_BLOCKS = 192  # longer messages are hashed alone: the lanes' scratch stays at 196 KiB, in L2
-SCRATCH_BYTES = LANES * _MOST_LANE_BLOCKS * 64
+SCRATCH_BYTES = LANES * _MOST_LANE_BLOCKS * 64 + 64
+LEVEL_SLACK_BYTES = 2 * LANES * 32
+"""Bytes that a merkle tree's lowest level needs behind its hashes."""
 _FEWEST_LANES = 4  # 16 lanes cost about what four single hashes cost
 
 
 @njit(nogil=True, inline="always")
 def _stripped(buf, spans, t, scratch, at):
-    """Copy what the txid of transaction t covers (no marker, flag, witness), padded, to scratch[at:]; its SHA
-    blocks."""
+    """Copy what the txid of transaction t covers (no marker, flag, witness) to scratch[at:], padded."""
+    store_32(scratch, at, load_u32(buf, spans[t, 0]))
     body = spans[t, 2] - spans[t, 1]
-    copy_bytes(scratch, at, buf, spans[t, 0], np.int64(4))
-    copy_bytes(scratch, at + 4, buf, spans[t, 1], body)
-    copy_bytes(scratch, at + 4 + body, buf, spans[t, 3], np.int64(4))
+    copy_over(scratch, at + 4, buf, spans[t, 1], body)
+    store_32(scratch, at + 4 + body, load_u32(buf, spans[t, 3]))
     pad(scratch, at, body + 8)
-    return padded_blocks(body + 8)
-
-
-@njit(nogil=True, inline="always")
-def _second_hash(state, digests, digest_offsets):
-    """SHA-256 of the 16 digests in `state`; `digests` (16 × 64 bytes) holds their padding already."""
-    for lane in range(LANES):
-        for k in range(8):
-            store_32(digests, np.int64(lane * 64 + k * 4), np.int64(swap32(state[k * LANES + lane])))
-    reset_lanes(state)
-    compress_lanes(state, digests, digest_offsets, np.int64(1))
 
 
 def _hash_transactions(buf, n_txs, spans, txids, scratch):
     """txids of the n_txs transactions at `spans` (from `walk_block`) to txids[32·t:].
 
-    scratch : uint8 of at least SCRATCH_BYTES and of the longest transaction + 136. False when it is too small.
+    scratch : uint8 of at least SCRATCH_BYTES and of the longest transaction + 200. False when it is too small.
     """
-    state = np.empty(8 * LANES, np.uint32)
     one = np.empty(8, np.uint32)
     digest = np.empty(64, np.uint8)
     pad(digest, np.int64(0), np.int64(32))
-    digests = np.empty(LANES * 64, np.uint8)
-    lanes = np.zeros(LANES, np.int64)
-    digest_offsets = np.empty(LANES, np.int64)
-    for lane in range(LANES):
-        digest_offsets[lane] = lane * 64
-        pad(digests, np.int64(lane * 64), np.int64(32))
+    starts = np.zeros(LANES, np.int64)
+    sizes = np.zeros(LANES, np.int64)
+    ends = np.zeros(LANES, np.int64)
     # counting sort by number of SHA blocks
+    blocks_of = np.empty(n_txs, np.int64)
     first = np.zeros(_MOST_LANE_BLOCKS + 3, np.int64)
     order = np.empty(n_txs, np.int64)
     for t in range(n_txs):
-        first[min(padded_blocks(spans[t, 2] - spans[t, 1] + 8), _MOST_LANE_BLOCKS + 1) + 1] += 1
+        blocks_of[t] = padded_blocks(spans[t, 2] - spans[t, 1] + 8)
+        first[min(blocks_of[t], _MOST_LANE_BLOCKS + 1) + 1] += 1
     for k in range(1, first.size):
         first[k] += first[k - 1]
     for t in range(n_txs):
-        k = min(padded_blocks(spans[t, 2] - spans[t, 1] + 8), _MOST_LANE_BLOCKS + 1)
+        k = min(blocks_of[t], _MOST_LANE_BLOCKS + 1)
         order[first[k]] = t
         first[k] += 1
     i = np.int64(0)
     while i < n_txs:
-        blocks = padded_blocks(spans[order[i], 2] - spans[order[i], 1] + 8)
+        blocks = blocks_of[order[i]]
+        most = min(np.int64(_MOST_LANE_BLOCKS), 2 * blocks)
         j = i
-        if blocks <= _MOST_LANE_BLOCKS:
-            while j < n_txs and j < i + LANES:
-                if padded_blocks(spans[order[j], 2] - spans[order[j], 1] + 8) != blocks:
-                    break
-                j += 1
+        while j < n_txs and j < i + LANES and blocks_of[order[j]] <= most:
+            j += 1
         if j - i >= _FEWEST_LANES:
+            most = blocks_of[order[j - 1]]
             for lane in range(LANES):
-                if lane < j - i:
-                    lanes[lane] = lane * (blocks << 6)
-                    _stripped(buf, spans, order[i + lane], scratch, lanes[lane])
-                else:
-                    lanes[lane] = 0
-            reset_lanes(state)
-            compress_lanes(state, scratch, lanes, blocks)
-            _second_hash(state, digests, digest_offsets)
-            for lane in range(j - i):
-                at = order[i + lane] * 32
-                for k in range(8):
-                    store_32(txids, at + k * 4, np.int64(swap32(state[k * LANES + lane])))
+                t = order[min(i + lane, j - 1)]
+                starts[lane] = lane * (most << 6)
+                sizes[lane] = blocks_of[t]
+                ends[lane] = t * 32
+                _stripped(buf, spans, t, scratch, starts[lane])
+            sha256d_lanes(scratch, starts, sizes, most, txids, ends)
             i = j
         else:
             t = order[i]
-            if (blocks << 6) > scratch.size:
+            if (blocks << 6) + 64 > scratch.size:
                 return False
             _stripped(buf, spans, t, scratch, np.int64(0))
             reset_one(one)
@@ -119,21 +100,10 @@ def _hash_transactions(buf, n_txs, spans, txids, scratch):
 
 
 def _merkle_root(level, n):
-    """Fold n hashes of 32 bytes in `level` (room for n + 1) to the root in level[0:32].
+    """Fold n hashes of 32 bytes in `level` (room for 2·LANES more) to the root in level[0:32].
 
     False for a mutated tree (CVE-2012-2459): two equal hashes side by side give the root of a shorter list, too.
     """
-    state = np.empty(8 * LANES, np.uint32)
-    digests = np.empty(LANES * 64, np.uint8)
-    lanes = np.zeros(LANES, np.int64)
-    zeros = np.zeros(LANES, np.int64)
-    padding = np.zeros(64, np.uint8)  # the second block of a 64-byte message
-    padding[0] = 0x80
-    padding[62] = 2
-    digest_offsets = np.empty(LANES, np.int64)
-    for lane in range(LANES):
-        digest_offsets[lane] = lane * 64
-        pad(digests, np.int64(lane * 64), np.int64(32))
     clean = True
     while n > 1:
         for i in range(0, n - 1, 2):
@@ -146,18 +116,9 @@ def _merkle_root(level, n):
             n += 1
         half = n >> 1
         i = np.int64(0)
-        while i < half:
-            count = min(np.int64(LANES), half - i)
-            for lane in range(LANES):
-                lanes[lane] = (i + min(np.int64(lane), count - 1)) * 64
-            reset_lanes(state)
-            compress_lanes(state, level, lanes, np.int64(1))
-            compress_lanes(state, padding, zeros, np.int64(1))
-            _second_hash(state, digests, digest_offsets)
-            for lane in range(count):
-                for k in range(8):
-                    store_32(level, (i + lane) * 32 + k * 4, np.int64(swap32(state[k * LANES + lane])))
-            i += count
+        while i < half:  # behind the last pair, lanes hash whatever is there to where nothing is read
+            sha256d_pairs(level, i * 64, level, i * 32)
+            i += LANES
         n = half
     return clean
 

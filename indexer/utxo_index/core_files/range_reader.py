@@ -17,7 +17,7 @@ from ..errors import BlockFileError, UndoFileError, UtxoIndexError
 from .best_chain import BestChain
 from .block_fns import MIN_OUTPUT_BYTES, MIN_TX_BYTES
 from .block_folder import REINDEX, XOR_KEY_BYTES, open_for_reading
-from .merkle_fns import SCRATCH_BYTES
+from .merkle_fns import LEVEL_SLACK_BYTES, SCRATCH_BYTES
 from .raw_load import SLACK
 from .record_scan import UNDO_CHECKSUM_BYTES
 from .span_fns import (
@@ -352,7 +352,7 @@ class RangeReader:
                 n_inputs=np.zeros(n_txs, np.int64),
                 out_sats=np.zeros(n_txs, np.int64),
                 tx_spans=np.zeros((n_txs, 4), np.int64),
-                txids=np.zeros(32 * (n_txs + 1), np.uint8),
+                txids=np.zeros(32 * n_txs + LEVEL_SLACK_BYTES, np.uint8),
                 sha=np.zeros(SCRATCH_BYTES + blk_bytes + 256, np.uint8),
             )
         n_coins = rev_bytes // MIN_COIN_BYTES + 2

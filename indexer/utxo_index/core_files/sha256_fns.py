@@ -17,7 +17,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .raw_load import _pointer, copy_bytes, load_u32, store_8, store_32
+from .raw_load import _pointer, copy_bytes, load_u32, store_8, store_32, store_64
 
 LANES = 16
 
@@ -62,7 +62,7 @@ def _has_sha_ni() -> bool:
 HAS_SHA_NI = _has_sha_ni()
 
 _I8, _I32, _I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-_V4, _V16 = ir.VectorType(_I32, 4), ir.VectorType(_I32, LANES)
+_V4, _V8, _V16 = (ir.VectorType(_I32, n) for n in (4, 8, LANES))
 
 
 def _vector(vector_type: Any, values: list[int]) -> Any:
@@ -198,113 +198,202 @@ else:
 # ---------------------------------------------------------------- 16 messages in lanes
 
 
-@intrinsic
-def _compress_lanes(typing_context, state, data, offsets, n_blocks):
-    def codegen(context, builder, signature, args):
-        zero = ir.Constant(_I64, 0)
-        state_at = builder.bitcast(_pointer(context, builder, signature.args[0], args[0], zero), _V16.as_pointer())
-        data_at = _pointer(context, builder, signature.args[1], args[1], zero)
-        offsets_at = builder.bitcast(_pointer(context, builder, signature.args[2], args[2], zero), _I64.as_pointer())
-        funnel = _declare(builder, "llvm.fshl.v16i32", _V16, [_V16] * 3)
-        swap = _declare(builder, "llvm.bswap.v16i32", _V16, [_V16])
+class _Lanes:
+    """Builds the arithmetic of 16 messages at once: every value is a vector of 16 words, one a message."""
 
-        def splat(value: int) -> Any:
-            return _vector(_V16, [value & 0xFFFFFFFF] * LANES)
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        self._funnel = _declare(builder, "llvm.fshl.v16i32", _V16, [_V16] * 3)
+        self._swap = _declare(builder, "llvm.bswap.v16i32", _V16, [_V16])
 
-        def rotate(x: Any, n: int) -> Any:
-            return builder.call(funnel, [x, x, splat(32 - n)])
+    def splat(self, value: int) -> Any:
+        return _vector(_V16, [value & 0xFFFFFFFF] * LANES)
 
-        def shift(x: Any, n: int) -> Any:
-            return builder.lshr(x, splat(n))
+    def swap(self, x: Any) -> Any:
+        return self.builder.call(self._swap, [x])
 
-        def fold(operation: Any, *xs: Any) -> Any:
-            result = xs[0]
-            for x in xs[1:]:
-                result = operation(result, x)
-            return result
+    def rotate(self, x: Any, n: int) -> Any:
+        return self.builder.call(self._funnel, [x, x, self.splat(32 - n)])
 
-        def add(*xs: Any) -> Any:
-            return fold(builder.add, *xs)
+    def shift(self, x: Any, n: int) -> Any:
+        return self.builder.lshr(x, self.splat(n))
 
-        def xor(*xs: Any) -> Any:
-            return fold(builder.xor, *xs)
+    def add(self, *xs: Any) -> Any:
+        result = xs[0]
+        for x in xs[1:]:
+            result = self.builder.add(result, x)
+        return result
 
-        lanes = [
-            builder.load(builder.gep(offsets_at, [ir.Constant(_I64, lane)], source_etype=_I64), align=8, typ=_I64)
-            for lane in range(LANES)
-        ]
-        word_at = [builder.gep(state_at, [ir.Constant(_I64, j)], source_etype=_V16) for j in range(8)]
-        first = [builder.load(at, align=4, typ=_V16) for at in word_at]
-        before = builder.block
-        loop = builder.append_basic_block("lanes.loop")
-        done = builder.append_basic_block("lanes.done")
-        builder.cbranch(builder.icmp_signed(">", args[3], zero), loop, done)
-        builder.position_at_end(loop)
-        phis = [builder.phi(_V16) for _ in range(8)]
-        index = builder.phi(_I64)
-        for phi, value in zip(phis, first, strict=True):
-            phi.add_incoming(value, before)
-        index.add_incoming(zero, before)
-        advance = builder.mul(index, ir.Constant(_I64, 64))
-        rows = []
-        for lane in range(LANES):
-            at = builder.gep(data_at, [builder.add(lanes[lane], advance)], source_etype=_I8)
-            rows.append(builder.load(builder.bitcast(at, _V16.as_pointer()), align=1, typ=_V16))
-        for k in (1, 2, 4, 8):  # 16 × 16 transpose in four butterfly stages: row t then holds word t of every lane
+    def xor(self, *xs: Any) -> Any:
+        result = xs[0]
+        for x in xs[1:]:
+            result = self.builder.xor(result, x)
+        return result
+
+    def transpose(self, rows: list[Any]) -> list[Any]:
+        """16 × 16 words in four butterfly stages; its own inverse."""
+        for k in (1, 2, 4, 8):
             swapped = list(rows)
             for i in range(LANES):
                 if i & k == 0:
-                    a, b = rows[i], rows[i + k]
                     low = [c if c & k == 0 else LANES + c - k for c in range(LANES)]
                     high = [c + k if c & k == 0 else LANES + c for c in range(LANES)]
-                    swapped[i] = builder.shuffle_vector(a, b, _vector(_V16, low))
-                    swapped[i + k] = builder.shuffle_vector(a, b, _vector(_V16, high))
+                    a, b = rows[i], rows[i + k]
+                    swapped[i] = self.builder.shuffle_vector(a, b, _vector(_V16, low))
+                    swapped[i + k] = self.builder.shuffle_vector(a, b, _vector(_V16, high))
             rows = swapped
-        w = [builder.call(swap, [row]) for row in rows]
-        a, b, c, d, e, f, g, h = phis
-        for t in range(64):
-            if t >= 16:
-                x, y = w[t - 15], w[t - 2]
-                w.append(
-                    add(
-                        w[t - 16],
-                        xor(rotate(x, 7), rotate(x, 18), shift(x, 3)),
-                        w[t - 7],
-                        xor(rotate(y, 17), rotate(y, 19), shift(y, 10)),
-                    )
-                )
+        return rows
+
+    def keyed_schedule(self, words: list[Any]) -> list[Any]:
+        """Message schedule of 16 vectors of words, with the round constants added."""
+        w = list(words)
+        for t in range(16, 64):
+            x, y = w[t - 15], w[t - 2]
+            s0 = self.xor(self.rotate(x, 7), self.rotate(x, 18), self.shift(x, 3))
+            s1 = self.xor(self.rotate(y, 17), self.rotate(y, 19), self.shift(y, 10))
+            w.append(self.add(w[t - 16], s0, w[t - 7], s1))
+        return [self.add(x, self.splat(k)) for x, k in zip(w, ROUND_CONSTANTS, strict=True)]
+
+    def compress(self, state: list[Any], keyed: list[Any]) -> list[Any]:
+        """64 rounds; the new state."""
+        builder = self.builder
+        a, b, c, d, e, f, g, h = state
+        for k in keyed:
             choose = builder.xor(g, builder.and_(e, builder.xor(f, g)))
             majority = builder.or_(builder.and_(a, b), builder.and_(c, builder.or_(a, b)))
-            keyed = add(w[t], splat(ROUND_CONSTANTS[t]))
-            t1 = add(h, xor(rotate(e, 6), rotate(e, 11), rotate(e, 25)), choose, keyed)
-            t2 = add(xor(rotate(a, 2), rotate(a, 13), rotate(a, 22)), majority)
+            t1 = self.add(h, self.xor(self.rotate(e, 6), self.rotate(e, 11), self.rotate(e, 25)), choose, k)
+            t2 = self.add(self.xor(self.rotate(a, 2), self.rotate(a, 13), self.rotate(a, 22)), majority)
             h, g, f, e, d, c, b, a = g, f, e, builder.add(d, t1), c, b, a, builder.add(t1, t2)
-        last = [builder.add(x, y) for x, y in zip(phis, (a, b, c, d, e, f, g, h), strict=True)]
+        return [builder.add(x, y) for x, y in zip(state, (a, b, c, d, e, f, g, h), strict=True)]
+
+    def initial(self) -> list[Any]:
+        return [self.splat(word) for word in INITIAL_STATE]
+
+    def hash_of_state(self, state: list[Any]) -> list[Any]:
+        """State of SHA-256 over the digests that `state` stands for: its words are the message's, as they are."""
+        padding = [self.splat(0x80000000), *[self.splat(0)] * 6, self.splat(256)]
+        return self.compress(self.initial(), self.keyed_schedule([*state, *padding]))
+
+    def load_rows(self, data: Any, offsets: list[Any]) -> list[Any]:
+        """The 16 words of 64 bytes at each offset, transposed: entry t has word t of every message."""
+        rows = []
+        for offset in offsets:
+            at = self.builder.bitcast(self.builder.gep(data, [offset], source_etype=_I8), _V16.as_pointer())
+            rows.append(self.builder.load(at, align=1, typ=_V16))
+        return [self.swap(row) for row in self.transpose(rows)]
+
+    def store_digests(self, state: list[Any], out: Any, offsets: list[Any]) -> None:
+        """32 bytes of each message's digest to its offset."""
+        undefined = ir.Constant(_V16, ir.Undefined)
+        rows = self.transpose([self.swap(word) for word in state] + [undefined] * 8)
+        for row, offset in zip(rows, offsets, strict=True):
+            digest = self.builder.shuffle_vector(row, row, _vector(_V8, list(range(8))))
+            at = self.builder.bitcast(self.builder.gep(out, [offset], source_etype=_I8), _V8.as_pointer())
+            self.builder.store(digest, at, align=1)
+
+
+def _lane_entries(context: Any, builder: Any, array_type: Any, array: Any) -> list[Any]:
+    """The 16 entries of an int64 array."""
+    zero = ir.Constant(_I64, 0)
+    at = builder.bitcast(_pointer(context, builder, array_type, array, zero), _I64.as_pointer())
+    return [
+        builder.load(builder.gep(at, [ir.Constant(_I64, lane)], source_etype=_I64), align=8, typ=_I64)
+        for lane in range(LANES)
+    ]
+
+
+@intrinsic
+def _sha256d_lanes(typing_context, data, offsets, n_blocks, most_blocks, out, out_offsets):
+    def codegen(context, builder, signature, args):
+        zero = ir.Constant(_I64, 0)
+        lanes = _Lanes(builder)
+        data_at = _pointer(context, builder, signature.args[0], args[0], zero)
+        starts = _lane_entries(context, builder, signature.args[1], args[1])
+        sizes = ir.Constant(_V16, ir.Undefined)
+        for lane, size in enumerate(_lane_entries(context, builder, signature.args[2], args[2])):
+            sizes = builder.insert_element(sizes, builder.trunc(size, _I32), ir.Constant(_I32, lane))
+        ends = _lane_entries(context, builder, signature.args[5], args[5])
+        out_at = _pointer(context, builder, signature.args[4], args[4], zero)
+        before = builder.block
+        loop = builder.append_basic_block("lanes.loop")
+        done = builder.append_basic_block("lanes.done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        state = [builder.phi(_V16) for _ in range(8)]
+        index = builder.phi(_I64)
+        for phi, value in zip(state, lanes.initial(), strict=True):
+            phi.add_incoming(value, before)
+        index.add_incoming(zero, before)
+        advance = builder.mul(index, ir.Constant(_I64, 64))
+        words = lanes.load_rows(data_at, [builder.add(start, advance) for start in starts])
+        compressed = lanes.compress(state, lanes.keyed_schedule(words))
+        # a lane whose message has ended keeps its state
+        here = builder.insert_element(ir.Constant(_V16, ir.Undefined), builder.trunc(index, _I32), ir.Constant(_I32, 0))
+        here = builder.shuffle_vector(here, here, _vector(_V16, [0] * LANES))
+        goes_on = builder.icmp_unsigned("<", here, sizes)
+        after = [builder.select(goes_on, new, old) for new, old in zip(compressed, state, strict=True)]
         following = builder.add(index, ir.Constant(_I64, 1))
-        for phi, value in zip(phis, last, strict=True):
+        for phi, value in zip(state, after, strict=True):
             phi.add_incoming(value, builder.block)
         index.add_incoming(following, builder.block)
         builder.cbranch(builder.icmp_signed("<", following, args[3]), loop, done)
-        loop_end = builder.block
         builder.position_at_end(done)
-        results = []
-        for unchanged, changed in zip(first, last, strict=True):
-            phi = builder.phi(_V16)
-            phi.add_incoming(unchanged, before)
-            phi.add_incoming(changed, loop_end)
-            results.append(phi)
-        for at, value in zip(word_at, results, strict=True):
-            builder.store(value, at, align=4)
+        lanes.store_digests(lanes.hash_of_state(after), out_at, ends)
         return context.get_dummy_value()
 
-    return types.void(state, data, offsets, types.int64), codegen
+    return types.void(data, offsets, n_blocks, types.int64, out, out_offsets), codegen
 
 
-@njit("void(uint32[::1], uint8[::1], int64[::1], int64)", nogil=True, cache=True)
-def compress_lanes(state, data, offsets, n_blocks):
-    """16 messages at once: state uint32[128], word-major (word·16 + lane); lane l reads 64·n_blocks bytes at
-    offsets[l]."""
-    _compress_lanes(state, data, offsets, n_blocks)
+@njit("void(uint8[::1], int64[::1], int64[::1], int64, uint8[::1], int64[::1])", nogil=True, cache=True)
+def sha256d_lanes(data, offsets, n_blocks, most_blocks, out, out_offsets):
+    """SHA-256 twice of 16 padded messages: 64·n_blocks[l] bytes at offsets[l] → 32 bytes at out_offsets[l].
+
+    n_blocks : int64[16], each 1 … most_blocks; every lane reads 64·most_blocks bytes. Lanes that are not needed may
+    repeat another one.
+    """
+    _sha256d_lanes(data, offsets, n_blocks, most_blocks, out, out_offsets)
+
+
+@intrinsic
+def _sha256d_pairs(typing_context, data, offset, out, out_offset):
+    def codegen(context, builder, signature, args):
+        lanes = _Lanes(builder)
+        data_at = _pointer(context, builder, signature.args[0], args[0], args[1])
+        out_at = _pointer(context, builder, signature.args[2], args[2], args[3])
+        words = lanes.load_rows(data_at, [ir.Constant(_I64, 64 * lane) for lane in range(LANES)])
+        state = lanes.compress(lanes.initial(), lanes.keyed_schedule(words))
+        # the second block of a 64-byte message is padding alone: its schedule is constant
+        padding = [0x80000000, *[0] * 14, 512]
+        state = lanes.compress(state, [lanes.splat(k) for k in _keyed_constants(padding)])
+        state = lanes.hash_of_state(state)
+        lanes.store_digests(state, out_at, [ir.Constant(_I64, 32 * lane) for lane in range(LANES)])
+        return context.get_dummy_value()
+
+    return types.void(data, types.int64, out, types.int64), codegen
+
+
+def _keyed_constants(words: list[int]) -> list[int]:
+    """Message schedule of known words, with the round constants added."""
+    w = list(words)
+
+    def rotate(x: int, n: int) -> int:
+        return (x >> n | x << 32 - n) & 0xFFFFFFFF
+
+    for t in range(16, 64):
+        x, y = w[t - 15], w[t - 2]
+        s0 = rotate(x, 7) ^ rotate(x, 18) ^ x >> 3
+        s1 = rotate(y, 17) ^ rotate(y, 19) ^ y >> 10
+        w.append((w[t - 16] + s0 + w[t - 7] + s1) & 0xFFFFFFFF)
+    return [(x + k) & 0xFFFFFFFF for x, k in zip(w, ROUND_CONSTANTS, strict=True)]
+
+
+@njit("void(uint8[::1], int64, uint8[::1], int64)", nogil=True, cache=True)
+def sha256d_pairs(data, offset, out, out_offset):
+    """SHA-256 twice of 16 messages of 64 bytes that stand one behind the other → 16 digests likewise.
+
+    All is read before anything is written: `out` may be `data`, for a merkle tree folded in place.
+    """
+    _sha256d_pairs(data, offset, out, out_offset)
 
 
 # ---------------------------------------------------------------- padding and states
@@ -318,14 +407,16 @@ def padded_blocks(size):
 
 @njit(nogil=True, inline="always")
 def pad(buf, offset, size):
-    """Write SHA-256's padding behind the message of `size` bytes at buf[offset:]."""
+    """Write SHA-256's padding behind the message of `size` bytes at buf[offset:], in whole words that may overlap."""
     end = offset + (padded_blocks(size) << 6)
     p = offset + size
-    store_8(buf, p, np.int64(0x80))
-    p += 1
-    while p < end - 4:  # the length is below 2^29 bytes, so its upper 32 bits are zero
-        store_8(buf, p, np.int64(0))
-        p += 1
+    store_64(buf, p, np.int64(0x80))
+    p += 8
+    while p <= end - 8:
+        store_64(buf, p, np.int64(0))
+        p += 8
+    # the length is below 2^29 bytes: the upper half of the count of bits is zero
+    store_32(buf, end - 8, np.int64(0))
     store_32(buf, end - 4, np.int64(swap32(np.uint32(size * 8))))
 
 
@@ -334,14 +425,6 @@ def reset_one(state):
     """The initial state of one message."""
     for k in range(8):
         state[k] = _H0[k]
-
-
-@njit(nogil=True, inline="always")
-def reset_lanes(state):
-    """The initial state of 16 messages."""
-    for k in range(8):
-        for lane in range(LANES):
-            state[k * LANES + lane] = _H0[k]
 
 
 @njit("void(uint8[::1], int64, int64, uint8[::1], int64)", nogil=True, cache=True)

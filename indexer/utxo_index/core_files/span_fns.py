@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .block_fns import BLOCK_ERRORS, walk_block
 from .coin_fns import coin_rows
-from .merkle_fns import hash_transactions, merkle_root
+from .merkle_fns import LEVEL_SLACK_BYTES, hash_transactions, merkle_root
 from .raw_load import copy_bytes, load_i64
 from .undo_fns import UNDO_ERRORS, decode_undo, group_by_height
 
@@ -50,8 +50,9 @@ def unmask(buf, offsets, sizes, n, key):
         while p < end and p & 7:
             buf[p] ^= np.uint8((key >> np.uint64(8 * (p & 7))) & np.uint64(255))
             p += 1
-        for w in range(p >> 3, end >> 3):
-            words[w] ^= key
+        whole = words[p >> 3 : end >> 3]
+        for w in range(whole.size):
+            whole[w] ^= key
         p = max(p, end & ~7)
         while p < end:
             buf[p] ^= np.uint8((key >> np.uint64(8 * (p & 7))) & np.uint64(255))
@@ -205,7 +206,7 @@ def parse_span(
         block_rows[slot, UNSPENDABLE_SATS] = unspendable
         if not check_merkle and not with_coins:
             continue
-        if scratch.txids.size < (n_txs + 1) * 32:
+        if scratch.txids.size < n_txs * 32 + LEVEL_SLACK_BYTES:
             return np.int64(i), (np.int64(204) << 40) + p
         if not hash_transactions(blk, n_txs, scratch.tx_spans, scratch.txids, scratch.sha):
             return np.int64(i), (np.int64(204) << 40) + p
