@@ -123,65 +123,113 @@ def compress_plain(state, data, offset, n_blocks):
 # ---------------------------------------------------------------- one message, SHA-NI
 
 
+class _ShaNi:
+    """One message's 64-byte block in SHA-NI instructions, as steps that can be woven with another's."""
+
+    def __init__(self, builder: Any) -> None:
+        self.builder = builder
+        self._rounds2 = _declare(builder, "llvm.x86.sha256rnds2", _V4, [_V4, _V4, _V4])
+        self._msg1 = _declare(builder, "llvm.x86.sha256msg1", _V4, [_V4, _V4])
+        self._msg2 = _declare(builder, "llvm.x86.sha256msg2", _V4, [_V4, _V4])
+        self._swap = _declare(builder, "llvm.bswap.v4i32", _V4, [_V4])
+
+    def shuffle(self, a: Any, b: Any, order: list[int]) -> Any:
+        return self.builder.shuffle_vector(a, b, _vector(_V4, order))
+
+    def load_state(self, at: Any) -> tuple[Any, Any]:
+        """The state in the order the instructions want: ABEF and CDGH."""
+        high_at = self.builder.gep(at, [ir.Constant(_I64, 1)], source_etype=_V4)
+        low, high = self.builder.load(at, align=4, typ=_V4), self.builder.load(high_at, align=4, typ=_V4)
+        return self.shuffle(low, high, [5, 4, 1, 0]), self.shuffle(low, high, [7, 6, 3, 2])
+
+    def store_state(self, at: Any, abef: Any, cdgh: Any) -> None:
+        high_at = self.builder.gep(at, [ir.Constant(_I64, 1)], source_etype=_V4)
+        self.builder.store(self.shuffle(abef, cdgh, [3, 2, 7, 6]), at, align=4)
+        self.builder.store(self.shuffle(abef, cdgh, [1, 0, 5, 4]), high_at, align=4)
+
+    def load_words(self, data: Any, offset: Any) -> list[Any]:
+        at = self.builder.bitcast(self.builder.gep(data, [offset], source_etype=_I8), _V4.as_pointer())
+        words = []
+        for i in range(4):
+            word_at = self.builder.gep(at, [ir.Constant(_I64, i)], source_etype=_V4)
+            words.append(self.builder.call(self._swap, [self.builder.load(word_at, align=1, typ=_V4)]))
+        return words
+
+    def step(self, i: int, w: list[Any], state: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Rounds 4·i … 4·i + 3; `w` grows by the words they need."""
+        builder = self.builder
+        if i >= 4:
+            part = builder.call(self._msg1, [w[i - 4], w[i - 3]])
+            part = builder.add(part, self.shuffle(w[i - 2], w[i - 1], [1, 2, 3, 4]))
+            w.append(builder.call(self._msg2, [part, w[i - 1]]))
+        keyed = builder.add(w[i], _vector(_V4, ROUND_CONSTANTS[4 * i : 4 * i + 4]))
+        s0, s1 = state
+        s1 = builder.call(self._rounds2, [s1, s0, keyed])
+        s0 = builder.call(self._rounds2, [s0, s1, self.shuffle(keyed, keyed, [2, 3, 0, 0])])
+        return s0, s1
+
+
+def _sha_ni_loop(context: Any, builder: Any, states: list[Any], data: list[Any], n_blocks: Any) -> None:
+    """n_blocks of each message into its state, round by round in turn: one stream alone waits for its own results."""
+    zero = ir.Constant(_I64, 0)
+    sha = _ShaNi(builder)
+    loaded = [sha.load_state(at) for at in states]
+    before = builder.block
+    loop = builder.append_basic_block("sha.loop")
+    done = builder.append_basic_block("sha.done")
+    builder.cbranch(builder.icmp_signed(">", n_blocks, zero), loop, done)
+    builder.position_at_end(loop)
+    phis = [(builder.phi(_V4), builder.phi(_V4)) for _ in states]
+    index = builder.phi(_I64)
+    for pair, values in zip(phis, loaded, strict=True):
+        for phi, value in zip(pair, values, strict=True):
+            phi.add_incoming(value, before)
+    index.add_incoming(zero, before)
+    advance = builder.mul(index, ir.Constant(_I64, 64))
+    words = [sha.load_words(at, advance) for at in data]
+    now = list(phis)
+    for i in range(16):
+        now = [sha.step(i, w, state) for w, state in zip(words, now, strict=True)]
+    after = [(builder.add(x, y), builder.add(u, v)) for (x, u), (y, v) in zip(now, phis, strict=True)]
+    following = builder.add(index, ir.Constant(_I64, 1))
+    for pair, values in zip(phis, after, strict=True):
+        for phi, value in zip(pair, values, strict=True):
+            phi.add_incoming(value, loop)
+    index.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("<", following, n_blocks), loop, done)
+    builder.position_at_end(done)
+    for at, unchanged, changed in zip(states, loaded, after, strict=True):
+        ends = [builder.phi(_V4), builder.phi(_V4)]
+        for end, old, new in zip(ends, unchanged, changed, strict=True):
+            end.add_incoming(old, before)
+            end.add_incoming(new, loop)
+        loaded[states.index(at)] = (ends[0], ends[1])
+    for at, (abef, cdgh) in zip(states, loaded, strict=True):
+        sha.store_state(at, abef, cdgh)
+
+
 @intrinsic
 def _compress_sha_ni(typing_context, state, data, offset, n_blocks):
     def codegen(context, builder, signature, args):
         zero = ir.Constant(_I64, 0)
-        low_at = builder.bitcast(_pointer(context, builder, signature.args[0], args[0], zero), _V4.as_pointer())
-        high_at = builder.gep(low_at, [ir.Constant(_I64, 1)], source_etype=_V4)
-        bytes_at = _pointer(context, builder, signature.args[1], args[1], args[2])
-        rounds2 = _declare(builder, "llvm.x86.sha256rnds2", _V4, [_V4, _V4, _V4])
-        msg1 = _declare(builder, "llvm.x86.sha256msg1", _V4, [_V4, _V4])
-        msg2 = _declare(builder, "llvm.x86.sha256msg2", _V4, [_V4, _V4])
-        swap = _declare(builder, "llvm.bswap.v4i32", _V4, [_V4])
-
-        def shuffle(a: Any, b: Any, order: list[int]) -> Any:
-            return builder.shuffle_vector(a, b, _vector(_V4, order))
-
-        low = builder.load(low_at, align=4, typ=_V4)
-        high = builder.load(high_at, align=4, typ=_V4)
-        # the instructions want the state as ABEF and CDGH
-        abef, cdgh = shuffle(low, high, [5, 4, 1, 0]), shuffle(low, high, [7, 6, 3, 2])
-        before = builder.block
-        loop = builder.append_basic_block("sha.loop")
-        done = builder.append_basic_block("sha.done")
-        builder.cbranch(builder.icmp_signed(">", args[3], zero), loop, done)
-        builder.position_at_end(loop)
-        in0, in1, index = builder.phi(_V4), builder.phi(_V4), builder.phi(_I64)
-        in0.add_incoming(abef, before)
-        in1.add_incoming(cdgh, before)
-        index.add_incoming(zero, before)
-        block_at = builder.bitcast(
-            builder.gep(bytes_at, [builder.mul(index, ir.Constant(_I64, 64))], source_etype=_I8), _V4.as_pointer()
-        )
-        w = []
-        for i in range(4):
-            word_at = builder.gep(block_at, [ir.Constant(_I64, i)], source_etype=_V4)
-            w.append(builder.call(swap, [builder.load(word_at, align=1, typ=_V4)]))
-        s0, s1 = in0, in1
-        for i in range(16):
-            if i >= 4:
-                part = builder.add(builder.call(msg1, [w[i - 4], w[i - 3]]), shuffle(w[i - 2], w[i - 1], [1, 2, 3, 4]))
-                w.append(builder.call(msg2, [part, w[i - 1]]))
-            keyed = builder.add(w[i], _vector(_V4, ROUND_CONSTANTS[4 * i : 4 * i + 4]))
-            s1 = builder.call(rounds2, [s1, s0, keyed])
-            s0 = builder.call(rounds2, [s0, s1, shuffle(keyed, keyed, [2, 3, 0, 0])])
-        out0, out1 = builder.add(s0, in0), builder.add(s1, in1)
-        following = builder.add(index, ir.Constant(_I64, 1))
-        in0.add_incoming(out0, loop)
-        in1.add_incoming(out1, loop)
-        index.add_incoming(following, loop)
-        builder.cbranch(builder.icmp_signed("<", following, args[3]), loop, done)
-        builder.position_at_end(done)
-        end0, end1 = builder.phi(_V4), builder.phi(_V4)
-        for phi, unchanged, changed in ((end0, abef, out0), (end1, cdgh, out1)):
-            phi.add_incoming(unchanged, before)
-            phi.add_incoming(changed, loop)
-        builder.store(shuffle(end0, end1, [3, 2, 7, 6]), low_at, align=4)
-        builder.store(shuffle(end0, end1, [1, 0, 5, 4]), high_at, align=4)
+        state_at = builder.bitcast(_pointer(context, builder, signature.args[0], args[0], zero), _V4.as_pointer())
+        data_at = _pointer(context, builder, signature.args[1], args[1], args[2])
+        _sha_ni_loop(context, builder, [state_at], [data_at], args[3])
         return context.get_dummy_value()
 
     return types.void(state, data, types.int64, types.int64), codegen
+
+
+@intrinsic
+def _compress_two_sha_ni(typing_context, states, data, offset0, offset1, n_blocks):
+    def codegen(context, builder, signature, args):
+        places = [_pointer(context, builder, signature.args[0], args[0], ir.Constant(_I64, at)) for at in (0, 32)]
+        states_at = [builder.bitcast(place, _V4.as_pointer()) for place in places]
+        data_at = [_pointer(context, builder, signature.args[1], args[1], offset) for offset in (args[2], args[3])]
+        _sha_ni_loop(context, builder, states_at, data_at, args[4])
+        return context.get_dummy_value()
+
+    return types.void(states, data, types.int64, types.int64, types.int64), codegen
 
 
 if HAS_SHA_NI:
@@ -191,8 +239,19 @@ if HAS_SHA_NI:
         """state (uint32[8]) over n_blocks of 64 bytes at data[offset:]."""
         _compress_sha_ni(state, data, offset, n_blocks)
 
+    @njit("void(uint32[::1], uint8[::1], int64, int64, int64)", nogil=True, cache=True)
+    def compress_two(states, data, offset0, offset1, n_blocks):
+        """Two states (uint32[16]) over n_blocks of 64 bytes each, at data[offset0:] and data[offset1:]."""
+        _compress_two_sha_ni(states, data, offset0, offset1, n_blocks)
+
 else:
     compress_one = compress_plain
+
+    @njit("void(uint32[::1], uint8[::1], int64, int64, int64)", nogil=True, cache=True)
+    def compress_two(states, data, offset0, offset1, n_blocks):
+        """Two states (uint32[16]) over n_blocks of 64 bytes each, at data[offset0:] and data[offset1:]."""
+        compress_plain(states[:8], data, offset0, n_blocks)
+        compress_plain(states[8:], data, offset1, n_blocks)
 
 
 # ---------------------------------------------------------------- 16 messages in lanes

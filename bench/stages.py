@@ -1,0 +1,149 @@
+"""Where the reading side spends its time: each stage of `parse_span` alone, on spans that are in cache as in a build.
+
+python -m bench.stages [FOLDER]      a chain of `generate_chain`
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+
+from utxo_index import numba_cache
+
+numba_cache.prepare()
+
+from utxo_index.core_files import span_fns  # noqa: E402
+from utxo_index.core_files.best_chain import BestChain, find_best_chain  # noqa: E402
+from utxo_index.core_files.block_fns import walk_block  # noqa: E402
+from utxo_index.core_files.block_folder import open_block_folder  # noqa: E402
+from utxo_index.core_files.header_tree import scan_folder  # noqa: E402
+from utxo_index.core_files.merkle_fns import hash_transactions, merkle_root  # noqa: E402
+from utxo_index.core_files.range_reader import RangeReader  # noqa: E402
+from utxo_index.core_files.record_scan import UNDO_CHECKSUM_BYTES  # noqa: E402
+from utxo_index.core_files.undo_fns import decode_undo, group_by_height  # noqa: E402
+from utxo_index.core_files.undo_pairing import pair_undo  # noqa: E402
+
+STAGES = ("read", "unmask", "header and undo hashes", "walk", "undo decode", "group by height", "txids", "merkle root")
+
+
+def best_chain(blocks: Path) -> BestChain:
+    """Everything before the first range is read."""
+    tree = scan_folder(open_block_folder(blocks), 2, lambda n: None)
+    return find_best_chain(tree, pair_undo(tree))
+
+
+@njit(nogil=True)
+def _walk(blk, offsets, sizes, i, scratch, out):
+    found = walk_block(blk, offsets[i], offsets[i] + sizes[i], scratch.n_inputs, scratch.out_sats, scratch.tx_spans)
+    out[0] = found[0]
+    out[2] = found[7]
+
+
+@njit(nogil=True)
+def _undo(rev, offsets, sizes, i, height, n_txs, scratch, out):
+    found = decode_undo(
+        rev, offsets[i], offsets[i] + sizes[i], height, scratch.n_inputs, scratch.out_sats, n_txs,
+        scratch.coin_codes, scratch.coin_sats,
+    )  # fmt: skip
+    out[1] = found[0]
+    out[2] = found[3]
+
+
+@njit(nogil=True)
+def _group(scratch, n_coins, height, spends):
+    return group_by_height(
+        scratch.coin_codes, scratch.coin_sats, n_coins, height, scratch.sums, scratch.words, scratch.pages,
+        spends.created_height, spends.value_sats, spends.n_coins, 0,
+    )  # fmt: skip
+
+
+def measure(chain: BestChain, first_height: int, end_height: int) -> tuple[dict[str, float], dict[str, int]]:
+    """CPU seconds by stage over heights [first, end), and counts of blocks, txs, coins, spend rows and blk bytes."""
+    reader = RangeReader(chain, check_merkle=True)
+    seconds = dict.fromkeys(STAGES, 0.0)
+    counts = dict.fromkeys(("blocks", "txs", "coins", "rows", "bytes"), 0)
+    out = np.zeros(3, np.int64)
+    clock = time.thread_time
+
+    def timed(stage: str, call: Callable[[], object]) -> object:
+        start = clock()
+        result = call()
+        seconds[stage] += clock() - start
+        return result
+
+    for span in reader._spans(np.arange(first_height, end_height)):
+        n, number = len(span), int(chain.file_numbers[span[0]])
+        blk_sizes, rev_sizes = chain.blk_sizes[span], chain.rev_sizes[span]
+        whole = rev_sizes + np.where(rev_sizes > 0, UNDO_CHECKSUM_BYTES, 0)
+        start = clock()
+        reader.blk, at = reader._load(reader.blk, number, chain.blk_offsets[span], blk_sizes, undo=False)
+        reader.rev, undo_at = reader._load(reader.rev, number, chain.rev_offsets[span], whole, undo=True)
+        seconds["read"] += clock() - start
+        start = clock()
+        span_fns.unmask(reader.blk, at, blk_sizes, n, reader.key)
+        span_fns.unmask(reader.rev, undo_at, whole, n, reader.key)
+        seconds["unmask"] += clock() - start
+        timed("header and undo hashes", lambda: reader._check_hashes(span, at, undo_at, rev_sizes))  # noqa: B023
+        reader._reserve_for_block(int(blk_sizes.max()), int(rev_sizes.max()))
+        reader._reserve_rows(0, int(rev_sizes.sum()) // 3 + n)
+        scratch = reader.scratch
+        for i, height in enumerate(span.tolist()):
+            start = clock()
+            _walk(reader.blk, at, blk_sizes, i, scratch, out)
+            lap = clock()
+            seconds["walk"] += lap - start
+            _undo(reader.rev, undo_at, rev_sizes, i, height, out[0], scratch, out)
+            start = clock()
+            seconds["undo decode"] += start - lap
+            rows = _group(scratch, out[1], height, reader.spends)
+            lap = clock()
+            seconds["group by height"] += lap - start
+            hash_transactions(reader.blk, out[0], scratch.tx_spans, scratch.txids, scratch.sha)
+            start = clock()
+            seconds["txids"] += start - lap
+            merkle_root(scratch.txids, out[0])
+            seconds["merkle root"] += clock() - start
+            for name, value in (("txs", out[0]), ("coins", out[1]), ("rows", rows), ("bytes", blk_sizes[i])):
+                counts[name] += int(value)
+            if out[2]:
+                raise AssertionError(f"error {out[2]} in block {height}")
+        counts["blocks"] += n
+    reader.close()
+    return seconds, counts
+
+
+def main() -> None:
+    root = Path(sys.argv[1] if len(sys.argv) > 1 else "bench/data/chain_1.7GB")
+    chain = best_chain(root / "regtest" / "blocks")
+    end = chain.tip_height + 1
+    first = int(np.flatnonzero(chain.blk_sizes > chain.blk_sizes.max() // 3)[0])
+    measure(chain, end - 8, end)
+    runs = [measure(chain, first, end) for _ in range(3)]
+    counts = runs[0][1]
+    n = counts["blocks"]
+    print(
+        f"heights {first}..{end}: per block {counts['bytes'] / n:,.0f} B, {counts['txs'] / n:.0f} txs, "
+        f"{counts['coins'] / n:.0f} coins, {counts['rows'] / n:.0f} rows"
+    )
+    units = {"walk": "txs", "undo decode": "coins", "group by height": "coins", "txids": "txs", "merkle root": "txs"}
+    total = 0.0
+    for stage in STAGES:
+        best = min(seconds[stage] for seconds, _ in runs)
+        total += best
+        unit = f"{best / counts[units[stage]] * 1e9:6.1f} ns/{units[stage][:-1]}" if stage in units else ""
+        print(f"{stage:24} {best / n * 1e6:7.1f} us/block {counts['bytes'] / 1e9 / best:7.2f} GB/s  {unit}")
+    print(f"{'sum':24} {total / n * 1e6:7.1f} us/block {counts['bytes'] / 1e9 / total:7.2f} GB/s")
+    data = bytes(1 << 26)
+    start = time.thread_time()
+    hashlib.sha256(data).digest()
+    print(f"hashlib in bulk {len(data) / 1e9 / (time.thread_time() - start):.2f} GB/s")
+
+
+if __name__ == "__main__":
+    main()
