@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ..errors import BlockFileError, ChainError, UndoFileError, UsageError
 from .block_check import bip34_height, block_is_whole
 from .block_folder import REINDEX, BlockFolder
-from .header_tree import UNLINKED, HeaderTree
+from .header_tree import HeaderTree
+from .header_tree_fns import UNLINKED, connect
 from .record_scan import RECORD_HEADER_BYTES, read_record
 from .undo_pairing import NO_UNDO, UndoPairing, undo_checksum
 
@@ -68,27 +69,24 @@ def find_best_chain(
     UsageError : `stop_height` is above the best chain; `tip_hash` is not a connected block of these files.
     """
     copy = _copies_with_undo(tree, pairing)
+    has_undo = pairing.undo_offset != NO_UNDO
+    for entry, chosen in copy.items():
+        has_undo[entry] = pairing.has_undo(chosen)
     connected = np.zeros(tree.n_records, bool)
-    connected[tree.genesis] = True
-    parent = tree.parent
-    for entry in tree.order[1:]:
-        if connected[parent[entry]] and pairing.undo_offset[copy.get(entry, entry)] != NO_UNDO:
-            connected[entry] = True
-    work = tree.work
-    candidates = np.flatnonzero(connected).tolist()
-    most = max(work[e] for e in candidates)
-    tips = [e for e in candidates if work[e] == most]
-    tip = min(tips)  # entries are in order of (file, offset): the one stored first
+    connect(tree.order, tree.parent, has_undo, connected)
+    tips = tree.most_work(np.flatnonzero(connected))
+    tip = int(tips[0])  # entries are in order of (file, offset): the one stored first
     tie = len(tips) > 1
     if tip_hash is not None:
-        found = [e for e in candidates if tree.hashes[e].tobytes() == tip_hash]
-        if not found:
+        same = (tree.hashes == np.frombuffer(tip_hash, np.uint8)).all(axis=1)
+        found = np.flatnonzero(same & connected)
+        if not len(found):
             raise ChainError(
                 f"block {tip_hash[::-1].hex()}, which the unfinished build goes to, is not in these files any more",
                 path=tree.folder.path,
                 remedy="Build anew: utxo-index build --rebuild",
             )
-        tip = found[0]
+        tip = int(found[0])
     if stop_height is None or stop_height > int(tree.height[tip]):
         if tip_hash is None:
             _refuse_gap_above(tree, pairing, connected, copy, tip)
@@ -151,9 +149,11 @@ def _refuse_gap_above(
     """Blocks with undo that are not connected to genesis, and have more work than the tip or an unknown way to it."""
     is_first = tree.first_copy == np.arange(tree.n_records)
     with_undo = np.flatnonzero((pairing.undo_offset != NO_UNDO) & ~connected & is_first)
-    linked = [e for e in with_undo.tolist() if tree.height[e] != UNLINKED and tree.work[e] > tree.work[tip]]
-    if linked:
-        _raise_undo_missing(tree, connected, pairing, max(linked, key=lambda e: tree.work[e]))
+    linked = with_undo[tree.height[with_undo] != UNLINKED]
+    if len(linked):
+        top = int(tree.most_work(linked)[0])
+        if tree.work_of(top) > tree.work_of(tip):
+            _raise_undo_missing(tree, connected, pairing, top)
     for root in _detached_roots(tree, with_undo[tree.height[with_undo] == UNLINKED]):
         _refuse_detached(tree, root, tip)
 

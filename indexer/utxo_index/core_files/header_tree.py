@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from ..errors import ChainError
 from .block_folder import BlockFolder
+from .header_tree_fns import UNLINKED, WORK_LIMBS, grow
 from .record_scan import BlkScan, RecordScan, scan_blk, scan_rev, target_of_bits
-
-UNLINKED = -1
 
 
 @dataclass(frozen=True)
@@ -26,8 +25,8 @@ class HeaderTree:
     parent : int64[n], entry of the parent (of its first copy), UNLINKED when it is not in the files
     first_copy : int64[n], entry of the first record with the same hash (itself, nearly always)
     height : int64[n], UNLINKED where the way to genesis is broken
-    work : total work of the way to genesis, Python ints, 0 where unlinked
-    order : linked entries (first copies), parents before children
+    work : int64[n, 4], total work of the way to genesis in limbs of 32 bits, 0 where unlinked; see `work_of`
+    order : int64, linked entries (first copies), parents before children
     genesis : entry of the genesis block
     """
 
@@ -44,13 +43,23 @@ class HeaderTree:
     parent: NDArray[np.int64]
     first_copy: NDArray[np.int64]
     height: NDArray[np.int64]
-    work: list[int]
-    order: list[int]
+    work: NDArray[np.int64]
+    order: NDArray[np.int64]
     genesis: int
 
     @property
     def n_records(self) -> int:
         return len(self.offsets)
+
+    def work_of(self, entry: int) -> int:
+        return sum(int(limb) << 32 * k for k, limb in enumerate(self.work[entry]))
+
+    def most_work(self, entries: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of `entries` that have the most work; more than one only at a tie."""
+        for k in reversed(range(WORK_LIMBS)):
+            limb = self.work[entries, k]
+            entries = entries[limb == limb.max()]
+        return entries
 
     def hash_hex(self, entry: int) -> str:
         """Display order."""
@@ -149,27 +158,20 @@ def _keys(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 def _grow(
     first_copy: NDArray[np.int64], parent: NDArray[np.int64], bits: NDArray[np.int64], genesis: int
-) -> tuple[NDArray[np.int64], list[int], list[int]]:
-    """Heights and work from genesis on; children of a block in file order."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Heights, work and order of the entries that are linked to genesis."""
     n = len(parent)
     entries = np.flatnonzero((first_copy == np.arange(n)) & (parent >= 0))
-    by_parent = entries[np.argsort(parent[entries], kind="stable")]
-    bounds = np.searchsorted(parent[by_parent], np.arange(n + 1))
-    children = by_parent.tolist()
-    first = bounds.tolist()
+    children = entries[np.argsort(parent[entries], kind="stable")]
+    first_child = np.searchsorted(parent[children], np.arange(n + 1))
     distinct_bits, bits_index = np.unique(bits, return_inverse=True)
-    block_work = [(1 << 256) // (target_of_bits(int(b)) + 1) for b in distinct_bits]
-    work_index = bits_index.tolist()
+    work_by_bits = np.array([_limbs((1 << 256) // (target_of_bits(int(b)) + 1)) for b in distinct_bits], np.int64)
     height = np.full(n, UNLINKED, np.int64)
-    heights = height.tolist()
-    work = [0] * n
-    heights[genesis] = 0
-    work[genesis] = block_work[work_index[genesis]]
-    order = [genesis]
-    for entry in order:
-        below_height, below_work = heights[entry] + 1, work[entry]
-        for child in children[first[entry] : first[entry + 1]]:
-            heights[child] = below_height
-            work[child] = below_work + block_work[work_index[child]]
-            order.append(child)
-    return np.asarray(heights, np.int64), work, order
+    work = np.zeros((n, WORK_LIMBS), np.int64)
+    order = np.zeros(n, np.int64)
+    linked = grow(genesis, children, first_child, work_by_bits, bits_index, height, work, order)
+    return height, work, order[:linked].copy()
+
+
+def _limbs(work: int) -> list[int]:
+    return [work >> 32 * k & 0xFFFFFFFF for k in range(WORK_LIMBS)]

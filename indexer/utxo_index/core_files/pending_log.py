@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .coin_fns import CHUNK_ENTRIES, CHUNKS_USED, ENTRIES, FREE_CHUNK, count_filed, file_spends, take_spends
+from .pending_fns import list_spends
 
 _FIRST_CHUNKS = 1024
 
@@ -68,6 +71,37 @@ class PendingLog:
     def filed(self, range_index: int) -> int:
         """Entries that wait for a range."""
         return int(count_filed(range_index, self._next_chunk, self._head, self._fill))
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The whole log as bytes, a range at a time; `load` reads them.
+
+        Little endian: blocks a range and number of ranges int64, entries of each range int64; then, for each range that
+        has any, its keys uint64 and its blocks uint16.
+        """
+        yield np.array([self.range_blocks, self.n_ranges], "<i8").data
+        counts = np.array([self.filed(r) for r in range(self.n_ranges)], "<i8")
+        yield counts.data
+        for r in np.flatnonzero(counts).tolist():
+            keys, blocks = np.empty(counts[r], "<u8"), np.empty(counts[r], "<u2")
+            pool = (self._keys.array, self._blocks.array, self._next_chunk, self._head, self._fill)
+            if list_spends(r, keys, blocks, counts[r], *pool):
+                raise RuntimeError("entries of a range were counted and listed differently")
+            yield keys.data
+            yield blocks.data
+
+    @classmethod
+    def load(cls, path: Path, n_heights: int, range_blocks: int) -> PendingLog:
+        """A log from the file that `pieces` wrote, of ranges of any size. The file must have been verified."""
+        log = cls(n_heights, range_blocks)
+        nothing = np.empty(0, np.uint64), np.empty(0, np.int32)
+        with open(path, "rb") as file:
+            size, n_ranges = np.fromfile(file, "<i8", 2).tolist()
+            counts = np.fromfile(file, "<i8", n_ranges)
+            for r in np.flatnonzero(counts).tolist():
+                keys, blocks = np.fromfile(file, "<u8", counts[r]), np.fromfile(file, "<u2", counts[r])
+                heights = blocks.astype(np.int32) + np.int32(r * size)
+                log.file(keys, heights, len(heights), n_heights, *nothing, 0)
+        return log
 
     def _pool(self) -> tuple[NDArray[Any], ...]:
         return self._keys.array, self._blocks.array, self._next_chunk, self._head, self._fill, self._counters

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from .header_tree import UNLINKED, HeaderTree
+from .header_tree import HeaderTree
+from .header_tree_fns import UNLINKED
 from .record_scan import RECORD_HEADER_BYTES, UNDO_CHECKSUM_BYTES, RecordScan, read_record
 
 NO_UNDO = -1
