@@ -17,7 +17,7 @@ from ..chains import CHAINS, Chain, chain_by_magic, custom_signet
 from ..errors import BlockFileError, ChainError, NodeAccessError, UndoFileError, UsageError
 
 XOR_KEY_BYTES = 8
-_BLK_NAME = re.compile(r"blk(\d{5,})\.dat")
+_FILE_NAME = re.compile(r"(blk|rev)(\d{5,})\.dat")
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,12 @@ def _file_numbers(path: Path) -> tuple[int, ...]:
             found=_owner_and_mode(path),
             remedy="Run as that user, or let your group read the node's blocks folder (chmod g+rX)",
         ) from error
-    matches = (_BLK_NAME.fullmatch(name) for name in names)
-    numbers = tuple(sorted(int(m.group(1)) for m in matches if m))
+    matches = [match for match in map(_FILE_NAME.fullmatch, names) if match]
+    numbers = tuple(sorted(int(m.group(2)) for m in matches if m.group(1) == "blk"))
+    for number in sorted({int(m.group(2)) for m in matches}.difference(numbers)):
+        lost = path / f"blk{number:05d}.dat"
+        if not lost.exists():  # else it was made while the folder was listed
+            raise BlockFileError("the file is missing, while its undo file is there", path=lost, remedy=REINDEX)
     if not numbers:
         raise UsageError(
             "no blk*.dat file in this folder",

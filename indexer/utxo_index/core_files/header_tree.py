@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ChainError
-from .block_folder import BlockFolder
+from ..errors import BlockFileError, ChainError
+from .block_folder import REINDEX, BlockFolder
 from .header_tree_fns import UNLINKED, WORK_LIMBS, grow
 from .record_scan import BlkScan, RecordScan, scan_blk, scan_rev, target_of_bits
 
@@ -72,12 +72,16 @@ def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None
     Raises
     ------
     ChainError : genesis is not there (a pruned node), or a file is of another network.
+    BlockFileError : a file does not begin with a block, or has none beside undo data.
     """
 
     def scan(number: int) -> tuple[BlkScan, RecordScan]:
-        pair = scan_blk(folder, number), scan_rev(folder, number)
+        blk, rev = scan_blk(folder, number), scan_rev(folder, number)
+        if rev.offsets and not blk.offsets:
+            path = folder.blk_path(number)
+            raise BlockFileError("there is no block in it, but its undo file has records", path=path, remedy=REINDEX)
         advance(1)
-        return pair
+        return blk, rev
 
     with ThreadPoolExecutor(threads) as pool:
         pairs = list(pool.map(scan, folder.file_numbers))

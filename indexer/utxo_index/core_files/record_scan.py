@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..errors import BlockFileError, ChainError
-from .block_folder import XOR_KEY_BYTES, BlockFolder, open_for_reading
+from .block_folder import REINDEX, XOR_KEY_BYTES, BlockFolder, open_for_reading
 
 RECORD_HEADER_BYTES = 8
 BLOCK_HEADER_BYTES = 80
@@ -82,7 +82,7 @@ def scan_blk(folder: BlockFolder, number: int) -> BlkScan:
     Raises
     ------
     ChainError : the file is of another network.
-    BlockFileError, NodeAccessError : the file cannot be read.
+    BlockFileError, NodeAccessError : the file cannot be read, or begins with something else than a block.
     """
     path = folder.blk_path(number)
     with open_for_reading(path) as file:
@@ -108,6 +108,10 @@ def scan_blk(folder: BlockFolder, number: int) -> BlkScan:
             return True
 
         _hop(folder, file, scan, _HEAD_BYTES, 0, accept)
+    if scan.garbage and scan.garbage[0][0] == 0 and scan.unfinished != 0:
+        being_written = scan.garbage[0][1] <= RECORD_HEADER_BYTES + BLOCK_HEADER_BYTES
+        if not being_written:
+            raise BlockFileError("no block stands at its beginning", path=path, offset=0, remedy=REINDEX)
     return scan
 
 

@@ -3,13 +3,11 @@
 revN.dat holds undo of blocks of blkN.dat in order of connection, and names its block only through its parent's hash in
 the checksum. Two ways:
 
-by order     a finished file pair without forks, copies, garbage or blocks off the tree, and as many undo records as
-blocks:
-             connection order is height order. Nothing but the record headers is read; the checksum is verified when the
-             block is parsed, and a mismatch is an error there.
+by order     a finished file pair without forks, copies, garbage or blocks off the tree, and with as many undo records
+             as blocks: connection order is height order. Nothing but the record headers is read; the checksum is
+             verified when the block is parsed, and a mismatch is an error there.
 by checksum  every other pair, the file being written among them: all undo is read and hashed. Rivals (one parent) are
-told
-             apart by shape, then by amounts, then by order of connection; rivals that none of these tells apart share.
+             told apart by shape, by amounts, and at last by looking up what they spend; what is left is equal.
 """
 
 from __future__ import annotations
@@ -34,8 +32,8 @@ class UndoPairing:
     loose : for file pairs paired by checksum: file index → [(offset, size, payload + checksum)] of whole records that
     fit
         no block
-    torn_behind : file index → offset of bytes behind the last fitting record that are neither zero nor a record still
-        being written
+    torn_behind : file index → offset of bytes behind the last record of a linked block that are neither zero nor a
+        record still being written
     """
 
     undo_offset: NDArray[np.int64]
@@ -111,12 +109,17 @@ def _pair_by_checksum(tree: HeaderTree, index: int, entries: list[int], rev: Rec
             if count in n_txs[k] and undo_checksum(parents[k], undo) == checksum:
                 fitting.setdefault(k, []).append((offset, size, undo))
                 at = k + 1
-                last_fit_end = offset + size + UNDO_CHECKSUM_BYTES
+                if tree.height[tree.first_copy[by_parent[parents[k]][0]]] != UNLINKED:  # no leftover of a crash
+                    last_fit_end = offset + size + UNDO_CHECKSUM_BYTES
                 break
         else:
             pairing.loose.setdefault(index, []).append((offset, size, record))
     for k, records in fitting.items():
-        _assign(tree, by_parent[parents[k]], records, pairing)
+        given = _assign(tree, by_parent[parents[k]], records, pairing)
+        for offset, size, undo in records:
+            if undo not in given:
+                record = read_record(tree.folder, number, offset, size + UNDO_CHECKSUM_BYTES, undo=True)
+                pairing.loose.setdefault(index, []).append((offset, size, record))
     torn = [start for start, _ in rev.garbage if start >= last_fit_end]
     torn += [
         offset - RECORD_HEADER_BYTES
@@ -141,13 +144,20 @@ def _still_being_written(tree: HeaderTree, number: int, offset: int, size: int) 
         return not any(file.read(16) or b"\1")
 
 
-def _assign(tree: HeaderTree, blocks: list[int], records: list[tuple[int, int, bytes]], pairing: UndoPairing) -> None:
-    """Give the records that name one parent to its children in this file."""
+def _assign(
+    tree: HeaderTree, blocks: list[int], records: list[tuple[int, int, bytes]], pairing: UndoPairing
+) -> set[bytes]:
+    """Give the records that name one parent to its children in this file; returns the undo data that was given."""
     candidates = dict.fromkeys(blocks, records)
     if len(blocks) > 1 or len(records) > 1:
         from .block_check import undo_fits_block
 
         candidates = {b: [r for r in records if undo_fits_block(tree, b, r[2])] for b in blocks}
+        if _is_ambiguous(candidates):
+            from .prevouts import undo_is_of_block
+
+            candidates = {b: [r for r in fits if undo_is_of_block(tree, b, r[2])] for b, fits in candidates.items()}
+    given: set[bytes] = set()
     rank: dict[tuple[int, ...], int] = {}
     for block in sorted(blocks):  # storage order: the rival stored first was connected first
         fits = candidates[block]
@@ -156,6 +166,14 @@ def _assign(tree: HeaderTree, blocks: list[int], records: list[tuple[int, int, b
         group = tuple(offset for offset, _, _ in fits)
         k = rank.get(group, 0)
         rank[group] = k + 1
-        offset, size, _ = fits[min(k, len(fits) - 1)]
+        offset, size, undo = fits[min(k, len(fits) - 1)]
         pairing.undo_offset[block] = offset
         pairing.undo_size[block] = size
+        given.add(undo)
+    return given
+
+
+def _is_ambiguous(candidates: dict[int, list[tuple[int, int, bytes]]]) -> bool:
+    """Two records fit one block, or one record two blocks."""
+    contents = [undo for fits in candidates.values() for undo in {undo for _, _, undo in fits}]
+    return any(len(fits) > 1 for fits in candidates.values()) or len(set(contents)) < len(contents)
