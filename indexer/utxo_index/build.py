@@ -1,53 +1,40 @@
 """What a build does, in the order it does it.
 
-Headers of all block files → best chain → ranges of 128 heights from the tip down, parsed by worker threads → parts of
-4,096 heights, each a commit → checkpoints of the supply vector, with the whole history checked → complete.
+Headers of all block files → best chain → ranges of 128 heights from the tip down, parsed by worker threads, then
+resolved → parts of 4,096 heights, committed → checkpoints of the supply vector, with the whole history and all coins
+checked → complete.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from . import large_arrays
+from .build_parts import COMMIT_BYTES, PartsBuild
 from .chains import Chain
 from .core_files.best_chain import BestChain, find_best_chain
 from .core_files.block_folder import BlockFolder, open_block_folder
 from .core_files.header_tree import scan_folder
-from .core_files.range_reader import RangeColumns, RangeReader
-from .core_files.span_fns import (
-    CREATED_SATS,
-    FEES_SATS,
-    N_CREATED,
-    N_SPENT,
-    N_TXS,
-    SPENT_SATS,
-    UNSPENDABLE_SATS,
-)
 from .core_files.undo_pairing import pair_undo
 from .errors import UsageError
 from .progress import Progress, Quiet
-from .range_buffer import RangeBuffer
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
 from .tables.lock import IndexLock
 from .tables.manifest import COMPLETE, Manifest, read_manifest
 from .tables.replace_index import finish_replacement, replace_index
-from .tables.writer import IndexWriter, PreparedPart
+from .tables.writer import IndexWriter
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """state: "built", "resumed", "already complete" or "dry run". Bytes are of block and undo data on the best
-    chain."""
+    """state: "built", "resumed", "utxos added", "already complete" or "dry run". Bytes are of block and undo data on
+    the best chain."""
 
     state: str
     tip_height: int
@@ -68,12 +55,16 @@ def build_index(
     threads: int = 1,
     stop_height: int | None = None,
     trust_blocks: bool = False,
+    with_utxos: bool = True,
+    with_scripts: bool = False,
+    add_utxos: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
     part_blocks: int = PART_BLOCKS,
     range_blocks: int = RANGE_BLOCKS,
     checkpoint_blocks: int = CHECKPOINT_BLOCKS,
+    commit_bytes: int = COMMIT_BYTES,
 ) -> BuildReport:
     """Build the index of a folder of block files, or go on with an unfinished one, towards the tip it was begun for.
 
@@ -82,15 +73,23 @@ def build_index(
     blocks_folder : the folder of the blk*.dat files.
     index_folder : where the index goes, or a function of the network that says so.
     stop_height : last height to take in (inclusive). trust_blocks : skip the merkle roots.
+    with_utxos : write the table `utxos`, too; with_scripts : with the column `script` in it.
+    add_utxos : add it to a complete index without, for that index's tip; everything else in it stays as it is.
     rebuild : start anew beside the old index and replace it when done. dry_run : read headers only.
-    part_blocks, range_blocks, checkpoint_blocks : the cut of the work; other values than the format's are for tests.
+    part_blocks, range_blocks, checkpoint_blocks, commit_bytes : the cut of the work; other values than the format's are
+        for tests.
 
     Raises
     ------
     UtxoIndexError : any of its classes; what is committed stays.
     """
     started = time.monotonic()
+    large_arrays.give_back()
     progress = progress or Quiet()
+    if (with_scripts or add_utxos) and not with_utxos:
+        raise UsageError("--no-utxos leaves out what --add-utxos and --with-scripts ask for")
+    if add_utxos and (rebuild or stop_height is not None):
+        raise UsageError("--add-utxos keeps the index and its tip: it goes with neither --rebuild nor --stop-height")
     folder = open_block_folder(blocks_folder, chain_name, magic)
     place = index_folder(folder.chain) if callable(index_folder) else index_folder
     beside = place.with_name(place.name + ".rebuild")
@@ -98,18 +97,25 @@ def build_index(
     found = None if rebuild else read_manifest(place)
     if found is not None and found.chain != folder.chain:
         raise UsageError(f"{place} is an index of {found.chain.name}, and the block files are of {folder.chain.name}")
-    if found is not None and found.state == COMPLETE:
-        return BuildReport("already complete", found.tip_height, found.tip_hash[::-1].hex())
+    if add_utxos:
+        _refuse_addition(place, found, with_scripts)
+    if found is not None and found.state == COMPLETE and (found.has_utxos or not add_utxos):
+        return BuildReport(
+            "already complete",
+            found.tip_height,
+            found.tip_hash[::-1].hex(),
+            notes=_complete_notes(found, with_utxos, with_scripts),
+        )
     chain = _read_headers(folder, threads, stop_height, found, progress)
     facts: dict[str, Any] = {
         "tip_height": chain.tip_height,
         "tip_hash": chain.tip_hash[::-1].hex(),
         "blk_bytes": int(chain.blk_sizes.sum()),
         "rev_bytes": int(chain.rev_sizes.sum()),
-        "index_bytes_needed": _bytes_needed(chain),
+        "index_bytes_needed": _bytes_needed(chain, with_utxos, with_scripts, add_utxos),
     }
     notes = []
-    if chain.equal_work_tie:
+    if chain.equal_work_tie and not add_utxos:
         notes.append("Another tip with the same work is in the files; the one that was stored first is taken.")
     if dry_run:
         return BuildReport("dry run", **facts, seconds=time.monotonic() - started, notes=notes)
@@ -118,25 +124,60 @@ def build_index(
         if rebuild:
             held.enter_context(IndexLock(place))
             target = beside
-            _remove_unless_same(beside, chain)
-        with IndexWriter.begin(
-            target,
-            folder.chain,
-            chain.tip_height,
-            chain.tip_hash,
-            notes={"equal_work_tie": chain.equal_work_tie},
-            part_blocks=part_blocks,
-            checkpoint_blocks=checkpoint_blocks,
-        ) as writer:
+            _remove_unless_same(beside, chain, with_utxos, with_scripts)
+        if add_utxos:
+            writer = IndexWriter.begin_utxos(target, with_scripts=with_scripts)
+        else:
+            writer = IndexWriter.begin(
+                target,
+                folder.chain,
+                chain.tip_height,
+                chain.tip_hash,
+                notes={"equal_work_tie": chain.equal_work_tie},
+                with_utxos=with_utxos,
+                with_scripts=with_scripts,
+                part_blocks=part_blocks,
+                checkpoint_blocks=checkpoint_blocks,
+            )
+        with writer:
             resumed = writer.done_from <= chain.tip_height
             if resumed:
                 progress.note(f"Going on below height {writer.done_from:,}.")
-            _write_parts(writer, chain, threads, range_blocks, not trust_blocks, progress)
+            if writer.done_from:
+                sizes = chain.blk_sizes + chain.rev_sizes
+                progress.phase("Reading blocks", int(sizes[: writer.done_from].sum()), writer.done_from)
+                PartsBuild(
+                    writer,
+                    chain,
+                    threads=threads,
+                    range_blocks=range_blocks,
+                    check_merkle=not trust_blocks,
+                    commit_bytes=commit_bytes,
+                ).run(progress)
             _finish(writer, chain, threads, progress)
         if rebuild:
             replace_index(beside, place)
-    state = "resumed" if resumed else "built"
+    state = "utxos added" if add_utxos else "resumed" if resumed else "built"
     return BuildReport(state, **facts, seconds=time.monotonic() - started, notes=notes)
+
+
+def _refuse_addition(place: Path, found: Manifest | None, with_scripts: bool) -> None:
+    if found is None:
+        raise UsageError(f"{place}: no index is here that utxos could be added to: `utxo-index build` makes one")
+    if found.state != COMPLETE:
+        raise UsageError(f"{place}: the index is not finished: `utxo-index build` finishes it")
+    if found.has_utxos and with_scripts and found.utxos is not None and not found.utxos.with_scripts:
+        raise UsageError(
+            f"{place}: the index has its utxos, without scripts: `utxo-index build --rebuild --with-scripts`"
+        )
+
+
+def _complete_notes(found: Manifest, with_utxos: bool, with_scripts: bool) -> list[str]:
+    if with_utxos and not found.has_utxos:
+        return ["It has no utxos: `utxo-index build --add-utxos` adds them."]
+    if with_scripts and found.utxos is not None and not found.utxos.with_scripts:
+        return ["Its utxos have no scripts: `utxo-index build --rebuild --with-scripts` makes an index that has."]
+    return []
 
 
 def _read_headers(
@@ -155,18 +196,25 @@ def _read_headers(
     return find_best_chain(tree, pairing, stop_height=stop_height)
 
 
-def _bytes_needed(chain: BestChain) -> int:
-    """Size of the index to expect, from above: measured bytes a row, and rows from the bytes of undo data."""
+def _bytes_needed(chain: BestChain, with_utxos: bool, with_scripts: bool, add_utxos: bool) -> int:
+    """Size of the index to expect, from above: measured bytes a row, and rows from the bytes of undo data.
+
+    How many coins are left the headers do not tell: counted are those of the real chain, one for every 3,600 bytes of
+    blocks, and the reward of each block.
+    """
     n = chain.tip_height + 1
     blocks = 80 * n  # 32 of them the hash
     columns = 32 * n
     spends = int(chain.rev_sizes.sum()) // 10  # 33 bytes of undo data a coin, 1–2.3 coins a row of 4.2 bytes
     checkpoints = range(CHECKPOINT_BLOCKS, n, CHECKPOINT_BLOCKS)
     supply = 5 * (sum(checkpoints) + n)  # at most one row a height, 3–5 bytes
-    return blocks + columns + spends + supply + (1 << 20)
+    history = 0 if add_utxos else blocks + columns + spends + supply
+    coins = int(chain.blk_sizes.sum()) // 3600 + n if with_utxos else 0
+    coin_bytes = 40 + 8 + 2 * 10 + (30 if with_scripts else 0)  # row, key, two pending logs at a commit, script
+    return history + coin_bytes * coins + (1 << 20)
 
 
-def _remove_unless_same(folder: Path, chain: BestChain) -> None:
+def _remove_unless_same(folder: Path, chain: BestChain, with_utxos: bool, with_scripts: bool) -> None:
     """An interrupted `--rebuild` towards the same tip goes on; anything else there makes room."""
     if not folder.exists():
         return
@@ -174,88 +222,13 @@ def _remove_unless_same(folder: Path, chain: BestChain) -> None:
         found = read_manifest(folder)
     except Exception:  # whatever is wrong with it, it is being rebuilt
         found = None
-    if found is None or found.tip_hash != chain.tip_hash or found.state == COMPLETE:
+    if (
+        found is None
+        or found.state == COMPLETE
+        or found.tip_hash != chain.tip_hash
+        or (found.utxos is not None, found.utxos is not None and found.utxos.with_scripts) != (with_utxos, with_scripts)
+    ):
         shutil.rmtree(folder)
-
-
-def _write_parts(
-    writer: IndexWriter, chain: BestChain, threads: int, range_blocks: int, check_merkle: bool, progress: Progress
-) -> None:
-    """Parse ranges from the tip down and write each part when its ranges are there.
-
-    Writing a part is a task of the same workers as parsing, so `threads` bounds both.
-    """
-    if writer.done_from == 0:
-        return
-    sizes = chain.blk_sizes + chain.rev_sizes
-    progress.phase("Reading blocks", int(sizes[: writer.done_from].sum()), writer.done_from)
-    readers: deque[RangeReader] = deque(RangeReader(chain, check_merkle=check_merkle) for _ in range(threads))
-    buffer = RangeBuffer(writer.folder)
-
-    def read(first_height: int, end_height: int) -> RangeColumns:
-        reader = readers.popleft()  # as many readers as workers: there is always one
-        try:
-            return reader.read(first_height, end_height)
-        finally:
-            readers.append(reader)
-
-    def prepare(first_height: int) -> PreparedPart:
-        blocks = _blocks_columns(chain, buffer.block_rows(first_height), first_height)
-        return writer.prepare_part(first_height, blocks, buffer.spend_chunks(first_height))
-
-    ranges = _ranges(writer, range_blocks)
-    reading: deque[tuple[int, int, Future[RangeColumns]]] = deque()
-    preparing: deque[Future[PreparedPart]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        while True:
-            while len(reading) < threads + 2 and (next_range := next(ranges, None)):
-                reading.append((*next_range, pool.submit(read, *next_range)))
-            if not reading:
-                break
-            first_height, end_height, future = reading.popleft()
-            part_first = first_height // writer.manifest.part_blocks * writer.manifest.part_blocks
-            buffer.add(part_first, future.result(), None)
-            progress.advance(int(sizes[first_height:end_height].sum()), end_height - first_height)
-            if first_height == part_first:
-                preparing.append(pool.submit(prepare, part_first))
-            while preparing and (preparing[0].done() or buffer.is_full):
-                writer.commit_part(preparing.popleft().result())
-        while preparing:
-            writer.commit_part(preparing.popleft().result())
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for reader in readers:
-            reader.close()
-        buffer.close()
-
-
-def _ranges(writer: IndexWriter, range_blocks: int) -> Iterator[tuple[int, int]]:
-    """[first, end) of the ranges still to be read, from the top down; none crosses a part's border."""
-    end_height = writer.done_from
-    while end_height > 0:
-        part_first = (end_height - 1) // writer.manifest.part_blocks * writer.manifest.part_blocks
-        first_height = max(part_first, (end_height - 1) // range_blocks * range_blocks)
-        yield first_height, end_height
-        end_height = first_height
-
-
-def _blocks_columns(chain: BestChain, rows: NDArray[np.int64], first_height: int) -> dict[str, NDArray[Any]]:
-    """Columns of the table `blocks` for heights from `first_height` on, one for each row of `rows`."""
-    heights = slice(first_height, first_height + len(rows))
-    return {
-        "height": np.arange(heights.start, heights.stop, dtype=np.int32),
-        "hash": chain.hashes[heights],
-        "time_unix": chain.times[heights],
-        "n_txs": rows[:, N_TXS].astype(np.int32),
-        "n_created": rows[:, N_CREATED].astype(np.int32),
-        "n_spent": rows[:, N_SPENT].astype(np.int32),
-        "created_sats": rows[:, CREATED_SATS].copy(),
-        "spent_sats": rows[:, SPENT_SATS].copy(),
-        "subsidy_sats": chain.folder.chain.subsidies_sats(heights.start, heights.stop),
-        "fees_sats": rows[:, FEES_SATS].copy(),
-        "unspendable_sats": rows[:, UNSPENDABLE_SATS].copy(),
-    }
 
 
 def _finish(writer: IndexWriter, chain: BestChain, threads: int, progress: Progress) -> None:

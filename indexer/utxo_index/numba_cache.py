@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from utxo_index import __version__
 
-_PACKAGE = Path(__file__).parent
 _IMPORTS_NUMBA = re.compile(r"^(from|import) numba\b", re.MULTILINE)
-_KERNEL_GLOBS = ("core_files/*.py", "tables/*_fns.py")
-_OTHER_SOURCES = ("schema.py",)
+_KERNEL_SOURCES = {"utxo_index": ("core_files/*.py", "tables/*_fns.py"), "utxo_index_cpu_fallback": ("*_fns.py",)}
+_OTHER_SOURCES = {"utxo_index": ("schema.py",)}
 _MODES = ("UTXO_INDEX_CHECKED_LOADS", "NUMBA_BOUNDSCHECK", "NUMBA_OPT")
 """Environment variables that change the code which comes out; numba does not look at them in its cache."""
 
@@ -54,21 +55,37 @@ def cache_folder() -> Path:
 
 def kernel_modules() -> list[str]:
     """Names of all modules that hold kernels; importing one compiles them, as their signatures are explicit."""
-    paths = [path for pattern in _KERNEL_GLOBS for path in sorted(_PACKAGE.glob(pattern))]
     return [
-        f"utxo_index.{path.parent.name}.{path.stem}"
-        for path in paths
+        ".".join((package, *path.relative_to(_folder(package)).with_suffix("").parts))
+        for package, path in _files(_KERNEL_SOURCES)
         if path.stem != "__init__" and _IMPORTS_NUMBA.search(path.read_text(encoding="utf-8"))
     ]
+
+
+def _files(sources: Mapping[str, Iterable[str]]) -> list[tuple[str, Path]]:
+    """(package, file) for patterns of files by package, in a fixed order."""
+    return [
+        (package, path)
+        for package, patterns in sources.items()
+        for pattern in patterns
+        for path in sorted(_folder(package).glob(pattern))
+    ]
+
+
+def _folder(package: str) -> Path:
+    """Where a package lies; it is not imported."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"the package {package} is not installed beside utxo_index")
+    return Path(spec.submodule_search_locations[0])
 
 
 def _digest() -> str:
     """SHA-256 over the names and bytes of everything that can end up inside a kernel."""
     digest = hashlib.sha256()
-    for pattern in (*_KERNEL_GLOBS, *_OTHER_SOURCES):
-        for path in sorted(_PACKAGE.glob(pattern)):
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-            digest.update(path.read_bytes())
+    for _, path in _files(_KERNEL_SOURCES) + _files(_OTHER_SOURCES):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
     for name in _MODES:
         digest.update(f"{name}={os.environ.get(name, '')}\n".encode())
     return digest.hexdigest()

@@ -16,9 +16,9 @@ from .core_files.range_reader import RangeColumns
 from .core_files.unspent import UnspentRows
 from .tables.durable_files import disk_errors
 
-MOST_BYTES = 256 << 20
-"""Rows held in memory. Spends of a part of full blocks take about 230 MB, its coins as much near the tip; what comes
-beyond goes to a temporary file."""
+MOST_BYTES = 128 << 20
+"""Rows held in memory, up to twice as many while their part is not whole. Spends of a part of full blocks take about
+230 MB, its coins as much near the tip; what comes beyond goes to a temporary file, at the speed of memory mostly."""
 
 Columns = tuple[NDArray[Any], ...]
 
@@ -57,14 +57,16 @@ class RangeBuffer:
         """More is held than should be: let finished parts be written first."""
         return self._bytes > MOST_BYTES
 
-    def add(self, part_first: int, columns: RangeColumns, unspent: UnspentRows | None) -> None:
-        """Keep a range; ranges of a part come from the top down."""
+    def add(self, part_first: int, columns: RangeColumns) -> None:
+        """Keep the blocks and spends of a range; ranges of a part come from the top down."""
         self._blocks.setdefault(part_first, []).append(columns.block_rows)
         self._rows_per_block.setdefault(part_first, []).append(columns.rows_per_block)
         spends = (columns.spends.created_height, columns.spends.value_sats, columns.spends.n_coins)
         self._spends.setdefault(part_first, []).append(self._store(columns.first_height, spends))
-        if unspent is not None:
-            self._coins.setdefault(part_first, []).append(self._store(columns.first_height, tuple(unspent)))
+
+    def add_coins(self, part_first: int, first_height: int, unspent: UnspentRows) -> None:
+        """Keep the unspent outputs of a range."""
+        self._coins.setdefault(part_first, []).append(self._store(first_height, tuple(unspent)))
 
     def block_rows(self, part_first: int) -> NDArray[np.int64]:
         """int64[n, 9] of the part's blocks, ascending. They are let go."""

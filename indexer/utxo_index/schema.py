@@ -1,7 +1,8 @@
 """The tables' columns: names, dtypes and order are part of the format.
 
 Plain Python and NumPy dtypes only, so that the parsing side can name them without importing Arrow.
-`S32` stands for a hash of 32 raw bytes in internal order. Nothing is ever null.
+`S32` stands for a hash of 32 raw bytes in internal order, `script type` for a 1-byte code that Parquet has as a word of
+SCRIPT_TYPES, `bytes` for bytes of any length. Nothing is ever null.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 FORMAT_VERSION = 1
 
 PART_BLOCKS = 4096
-"""Parts of `blocks` and `spends` hold heights [k·4096, (k+1)·4096); the last one is the tail."""
+"""Parts of `blocks`, `spends` and `utxos` hold heights [k·4096, (k+1)·4096); the last one is the tail."""
 
 RANGE_BLOCKS = 128
 """A build works in ranges of heights [k·128, (k+1)·128), from the tip down."""
@@ -46,11 +47,33 @@ SUPPLY_COLUMNS: dict[str, str] = {
     "n_coins": "<i8",
 }
 
+UTXOS_COLUMNS: dict[str, str] = {
+    "created_height": "<i4",
+    "value_sats": "<i8",
+    "is_coinbase": "|b1",
+    "script_type": "script type",
+    "txid": "S32",
+    "vout": "<i4",
+}
+
+SCRIPT_COLUMN: dict[str, str] = {"script": "bytes"}
+"""Behind the others in `utxos`, where scripts are kept."""
+
 TABLES: dict[str, dict[str, str]] = {
     "blocks": BLOCKS_COLUMNS,
     "spends": SPENDS_COLUMNS,
+    "utxos": UTXOS_COLUMNS,
     "supply": SUPPLY_COLUMNS,
 }
+"""`utxos` may be left out of an index; the others are always there."""
+
+REQUIRED_TABLES = ("blocks", "spends", "supply")
+
+
+def table_columns(table: str, *, with_scripts: bool = False) -> dict[str, str]:
+    """The columns of a table; `with_scripts`: of a `utxos` that keeps them."""
+    return TABLES[table] | SCRIPT_COLUMN if with_scripts else TABLES[table]
+
 
 SCRIPT_TYPES = (
     "nonstandard",

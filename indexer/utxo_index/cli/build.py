@@ -36,6 +36,9 @@ MOST_DEFAULT_THREADS = 8
 )
 @click.option("--stop-height", type=click.IntRange(min=0), help="Last block to take in. Default: the tip of the files.")
 @click.option("--trust-blocks", is_flag=True, help="Skip the merkle roots; everything else is still checked.")
+@click.option("--no-utxos", is_flag=True, help="Leave out the table utxos, one row for each coin.")
+@click.option("--add-utxos", is_flag=True, help="Add it to an index without, up to that index's tip.")
+@click.option("--with-scripts", is_flag=True, help="Keep the script of each coin, too.")
 @click.option("--rebuild", is_flag=True, help="Start anew; the old index answers until the new one is done.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be read and how much space is needed.")
 @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
@@ -56,6 +59,9 @@ def build(
     threads: int | None,
     stop_height: int | None,
     trust_blocks: bool,
+    no_utxos: bool,
+    add_utxos: bool,
+    with_scripts: bool,
     rebuild: bool,
     dry_run: bool,
     quiet: bool,
@@ -92,6 +98,9 @@ def build(
             threads=threads if threads is not None else default_threads(),
             stop_height=stop_height,
             trust_blocks=trust_blocks,
+            with_utxos=not no_utxos,
+            with_scripts=with_scripts,
+            add_utxos=add_utxos,
             rebuild=rebuild,
             dry_run=dry_run,
             progress=shown,
@@ -126,7 +135,7 @@ def _summary(report: BuildReport, folder: Path) -> str:
     tip = f"tip {report.tip_height:,} ({report.tip_hash})"
     if report.state == "already complete":
         return f"The index in {folder} is complete already: {tip}. --rebuild starts anew."
-    done = "was resumed and is complete" if report.state == "resumed" else "is built"
+    done = {"resumed": "was resumed and is complete", "utxos added": "has its utxos"}.get(report.state, "is built")
     return f"The index in {folder} {done}: {tip}, in {report.seconds:.1f} s."
 
 

@@ -76,6 +76,9 @@ class RangeColumns:
         return sum(column.nbytes for column in self.spends)
 
 
+_OUT_COLUMNS = ("out_keys", "out_sats", "out_types", "out_txs", "out_vouts")
+
+
 class CoinBuffer:
     """Room for the inputs and outputs of one range, used again and again; grows to what the largest range needs."""
 
@@ -83,6 +86,16 @@ class CoinBuffer:
         by_block = [np.zeros(n_blocks, np.int64) for _ in range(3)]
         rest: list[NDArray[Any]] = [np.zeros(0, dtype) for dtype in COIN_DTYPES[: -len(by_block)]]
         self.rows = CoinRows(*rest, *by_block)
+
+    def expect(self, blk_bytes: int, rev_bytes: int, scripts: bool) -> None:
+        """Room for what a range of so many bytes mostly holds, before anything is in: growing in steps copies it all.
+
+        Of what is not needed in the end no page is ever touched.
+        """
+        rows = _reserve(self.rows, ("txids",), 0, 32 * (blk_bytes // 250))
+        rows = _reserve(rows, ("in_keys", "in_heights"), 0, rev_bytes // 24)
+        rows = _reserve(rows, _OUT_COLUMNS + (("script_ends",) if scripts else ()), 0, blk_bytes // 100)
+        self.rows = _reserve(rows, ("scripts",), 0, blk_bytes // 4) if scripts else rows
 
     def reserve(
         self, counters: NDArray[np.int64], blk_bytes: int, rev_bytes: int, n_blocks: int, scripts: bool
@@ -92,7 +105,7 @@ class CoinBuffer:
         rows = self.rows
         rows = _reserve(rows, ("txids",), 32 * n_txs, 32 * (n_txs + blk_bytes // MIN_TX_BYTES + n_blocks))
         rows = _reserve(rows, ("in_keys", "in_heights"), n_in, n_in + rev_bytes // MIN_COIN_BYTES)
-        outs = ("out_keys", "out_sats", "out_types", "out_txs", "out_vouts") + (("script_ends",) if scripts else ())
+        outs = _OUT_COLUMNS + (("script_ends",) if scripts else ())
         rows = _reserve(rows, outs, n_out, n_out + blk_bytes // MIN_OUTPUT_BYTES)
         if scripts:
             used = int(rows.script_ends[n_out - 1]) if n_out else 0
@@ -167,6 +180,9 @@ class RangeReader:
         heights = np.arange(first_height, end_height)
         chain = self.chain
         order = heights[np.lexsort((chain.blk_offsets[heights], chain.file_numbers[heights]))]
+        if coins is not None and self.coin_keys is not None:
+            blk_bytes, rev_bytes = int(chain.blk_sizes[heights].sum()), int(chain.rev_sizes[heights].sum())
+            coins.expect(blk_bytes, rev_bytes, self.coin_keys.with_scripts)
         for span in self._spans(order):
             self._read_span(span, first_height, block_rows, counters, coins)
         starts, ends = block_rows[:, ROW_START], block_rows[:, ROW_END]

@@ -8,10 +8,12 @@ the pages (https://lwn.net/Articles/752063/), so the commit fails.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from utxo_index.errors import NoSpaceError
 
@@ -66,6 +68,47 @@ def write_durably(path: Path, content: bytes) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+class HashedFile:
+    """A new file written in pieces, with its SHA-256. Leaving the context without `finish` removes it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sha256 = hashlib.sha256()
+        self._finished = False
+        self.size_bytes = 0
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 (closed at the end of the context)
+
+    def __enter__(self) -> HashedFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if not self._finished:
+            self._path.unlink(missing_ok=True)
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Append bytes."""
+        view = memoryview(piece)
+        if not view.nbytes:  # an empty view cannot be cast
+            return
+        view = view.cast("B")
+        self._sha256.update(view)
+        self.size_bytes += len(view)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def finish(self) -> None:
+        """Flush to the disk."""
+        os.fsync(self._file.fileno())
+        self._finished = True
+
+    def hexdigest(self) -> str:
+        """SHA-256 of what was written, 64 hex digits."""
+        return self._sha256.hexdigest()
 
 
 def replace_file(path: Path, content: bytes, staging: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 I64 = NDArray[np.int64]
 I32 = NDArray[np.int32]
+
+_SPENT = ("created_height", "value_sats", "n_coins")
 
 
 class SupplyBackend(Protocol):
@@ -148,7 +150,7 @@ class Index:
         first_height, sats, coins = self._checkpoint_below(height)
         created_sats = self.blocks.created_sats[first_height : height + 1]
         created_coins = self.blocks.n_created[first_height : height + 1].astype(np.int64)
-        for rows in self._spends_between(first_height, height + 1):
+        for rows in self._rows_between("spends", _SPENT, first_height, height + 1):
             sats, coins = backend.supply_at(
                 sats, coins, created_sats, created_coins, rows["created_height"], rows["value_sats"], rows["n_coins"]
             )
@@ -160,8 +162,11 @@ class Index:
     def read_table(self, name: str, end_height: int | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of a table in order, in verified batches; only rows of heights below `end_height`, where given.
 
-        The height is that of the first column; for `supply` it is the checkpoint's.
+        The height is that of the first column; for `supply` it is the checkpoint's. Raises UsageError for `utxos` where
+        the index has none.
         """
+        if name == "utxos":
+            self.require_utxos()
         for entry in self._files(name):
             lowest = entry.end_height - 1 if name == "supply" else entry.first_height
             if end_height is not None and lowest >= end_height:
@@ -173,11 +178,49 @@ class Index:
                         rows = rows.slice(0, int(np.searchsorted(rows.column(0).to_numpy(), end_height)))
                     yield from rows.to_batches()
 
+    @property
+    def has_utxos(self) -> bool:
+        """Whether the index has the table `utxos`."""
+        return self.manifest.has_utxos
+
+    @property
+    def has_scripts(self) -> bool:
+        """Whether `utxos` has the column `script`."""
+        return self.has_utxos and self.manifest.utxos is not None and self.manifest.utxos.with_scripts
+
+    def require_utxos(self) -> None:
+        """Raises UsageError where the index has no `utxos`."""
+        if not self.has_utxos:
+            raise UsageError(
+                f"{self.folder}: the index has no utxos", remedy="Add them: `utxo-index build --add-utxos`"
+            )
+
+    def read_utxos(
+        self, columns: Sequence[str], first_height: int = 0, end_height: int | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Rows of `utxos` created in [first_height, end_height), in order, a row group (at most 1 Mi rows) at a time.
+
+        columns : of created_height int32[n], value_sats int64[n], is_coinbase bool[n], script_type uint8[n] (codes of
+            `schema.SCRIPT_TYPES`), txid uint8[n, 32] (internal order), vout int32[n], script `pyarrow.BinaryArray`
+        end_height : None means the tip's and all
+
+        Threads decode ahead; each row group is verified. Raises UsageError where the index has no `utxos` or no
+        scripts, IndexFolderError for damage.
+        """
+        self.require_utxos()
+        if "script" in columns and not self.has_scripts:
+            raise UsageError(
+                f"{self.folder}: the utxos have no scripts",
+                remedy="Build an index that has: `utxo-index build --rebuild --with-scripts`",
+            )
+        end_height = self.tip_height + 1 if end_height is None else end_height
+        return self._rows_between("utxos", columns, first_height, end_height)
+
     def table_stats(self) -> dict[str, tuple[int, int, int]]:
         """(rows, bytes, files) of each table."""
         return {
             name: (sum(e.rows for e in files), sum(e.size_bytes for e in files), len(files))
-            for name, files in ((name, self._files(name)) for name in TABLES)
+            for name, files in ((name, self._files(name)) for name in TABLES if name != "utxos" or self.has_utxos)
         }
 
     def _require(self, height: int) -> None:
@@ -200,18 +243,21 @@ class Index:
                     coins[rows["created_height"]] = rows["n_coins"]
         return first_height, sats, coins
 
-    def _spends_between(self, first_height: int, end_height: int) -> Iterator[dict[str, NDArray[Any]]]:
-        """Rows of `spends` with spent heights [first_height, end_height), one row group at a time, decoded ahead."""
-        entries = [e for e in self._files("spends") if e.first_height < end_height and e.end_height > first_height]
+    def _rows_between(
+        self, table: str, columns: Sequence[str], first_height: int, end_height: int
+    ) -> Iterator[dict[str, Any]]:
+        """Rows of `table` whose first column, a height, is in [first_height, end_height): a row group at a time,
+        decoded ahead."""
+        entries = [e for e in self._files(table) if e.first_height < end_height and e.end_height > first_height]
         files: list[VerifiedFile] = []
-        ahead: deque[Future[dict[str, NDArray[Any]]]] = deque()
+        ahead: deque[Future[dict[str, Any]]] = deque()
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
             try:
                 for entry in entries:
-                    files.append(self._open(entry, "spends"))
+                    files.append(self._open(entry, table))
                     for i, group in enumerate(files[-1].row_groups):
                         if group.first_value < end_height and group.last_value >= first_height:
-                            ahead.append(threads.submit(_spends_rows, files[-1], i, first_height, end_height))
+                            ahead.append(threads.submit(_rows, files[-1], i, columns, first_height, end_height))
                         if len(ahead) > 4:
                             yield ahead.popleft().result()
                 while ahead:
@@ -262,12 +308,12 @@ class Index:
             ) from error
 
 
-def _spends_rows(file: VerifiedFile, i: int, first_height: int, end_height: int) -> dict[str, NDArray[Any]]:
-    """Row group `i` of `spends` without rows of other spent heights, and without the column of these."""
-    names = ["created_height", "value_sats", "n_coins"]
+def _rows(file: VerifiedFile, i: int, columns: Sequence[str], first_height: int, end_height: int) -> dict[str, Any]:
+    """Columns of row group `i`, without rows whose first column is outside [first_height, end_height)."""
     group = file.row_groups[i]
     if first_height <= group.first_value and group.last_value < end_height:
-        return file.read_columns(i, names)
-    rows = file.read_columns(i, ["spent_height", *names])
-    first, end = np.searchsorted(rows["spent_height"], (first_height, end_height))
-    return {name: rows[name][first:end] for name in names}
+        return file.read_columns(i, columns)
+    name = file.first_column
+    rows = file.read_columns(i, dict.fromkeys((name, *columns)))
+    first, end = np.searchsorted(rows[name], (first_height, end_height))
+    return {name: rows[name][first:end] for name in columns}

@@ -17,7 +17,14 @@ from typing import Any
 
 from utxo_index import chains
 from utxo_index.errors import IndexFolderError
-from utxo_index.schema import CHECKPOINT_BLOCKS, FORMAT_VERSION, PART_BLOCKS, ROW_GROUP_ROWS, TABLES
+from utxo_index.schema import (
+    CHECKPOINT_BLOCKS,
+    FORMAT_VERSION,
+    PART_BLOCKS,
+    REQUIRED_TABLES,
+    ROW_GROUP_ROWS,
+    table_columns,
+)
 
 MANIFEST_NAME = "manifest.json"
 REBUILD = "Build it anew: `utxo-index build --rebuild`"
@@ -31,7 +38,8 @@ class FileEntry:
     """One file of a table. `path` is relative to the index folder, with `/`.
 
     Heights [first_height, end_height) are those of its rows; a checkpoint of `supply` has [0, checkpoint height + 1).
-    `footer_bytes` counts the Parquet footer with the 8 bytes behind it. Digests are hex SHA-256.
+    `footer_bytes` counts the Parquet footer with the 8 bytes behind it. Digests are hex SHA-256; `script_digest` is
+    that of the scripts, None where there is no such column.
     """
 
     path: str
@@ -43,6 +51,7 @@ class FileEntry:
     footer_bytes: int
     footer_sha256: str
     content_digest: str
+    script_digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,12 +73,58 @@ class ColumnsEntry:
 
 
 @dataclass(frozen=True)
+class RawEntry:
+    """An internal file without a format of its own: the outpoint keys of a part of `utxos`."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PendingEntry:
+    """The pending log of an unfinished `utxos`: the spends, from `done_from` on, of outputs below it."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    n_entries: int
+
+
+def outpoint_key(tip_hash: bytes) -> bytes:
+    """The 16 bytes that the keys of outpoints are hashed with, in an index begun for this tip (internal byte order).
+
+    Who makes an output cannot know the tip that an index will be built for, so nobody can make outpoints whose keys
+    collide; and an interrupted build and an undisturbed one write the same keys.
+    """
+    return hashlib.sha256(b"utxo-index outpoint key" + tip_hash).digest()[:16]
+
+
+@dataclass(frozen=True)
+class UtxosEntry:
+    """What an index knows of its table `utxos` beside the files of it.
+
+    `done_from`: the rows of heights [done_from, tip] are committed. `outpoint_key`: the 16 bytes that the rows' keys
+    are hashed with. `key_files`: in ascending order, one beside each part. `pending`: None where nothing waits.
+    `script_digest`: of all scripts, once complete.
+    """
+
+    done_from: int
+    with_scripts: bool
+    outpoint_key: bytes
+    key_files: tuple[RawEntry, ...] = ()
+    pending: PendingEntry | None = None
+    script_digest: str | None = None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One generation of an index.
 
     `tip_hash` is in internal byte order. `state`: "building" while heights [0, done_from) are still to be read,
     "supply" while checkpoints are written, "complete". `tip_time_unix`, `supply_sats`, `n_coins`: at the tip,
-    None until complete. `notes` is free: what `status` wants to say about this build.
+    None until complete. `notes` is free: what `status` wants to say about this build. Where `utxos` is left out it is
+    None, and no such table among `tables`; in a complete index it may still be in the making, see `has_utxos`.
     """
 
     chain: chains.Chain
@@ -82,11 +137,17 @@ class Manifest:
     checkpoint_blocks: int = CHECKPOINT_BLOCKS
     row_group_rows: int = ROW_GROUP_ROWS
     notes: dict[str, Any] = field(default_factory=dict)
-    tables: dict[str, TableEntry] = field(default_factory=lambda: {name: TableEntry() for name in TABLES})
+    tables: dict[str, TableEntry] = field(default_factory=lambda: {name: TableEntry() for name in REQUIRED_TABLES})
+    utxos: UtxosEntry | None = None
     block_columns: ColumnsEntry | None = None
     tip_time_unix: int | None = None
     supply_sats: int | None = None
     n_coins: int | None = None
+
+    @property
+    def has_utxos(self) -> bool:
+        """Whether `utxos` is there, whole and checked."""
+        return "utxos" in self.tables and self.tables["utxos"].digest is not None
 
     def with_files(self, new: Mapping[str, list[FileEntry]]) -> Manifest:
         """The same with files added to tables, each table's files in ascending order."""
@@ -99,6 +160,9 @@ class Manifest:
     def paths(self) -> set[str]:
         """Every file the manifest names, relative to the folder."""
         named = {entry.path for table in self.tables.values() for entry in table.files}
+        if self.utxos is not None:
+            named |= {entry.path for entry in self.utxos.key_files}
+            named |= {self.utxos.pending.path} if self.utxos.pending else set()
         return named | ({self.block_columns.path} if self.block_columns else set())
 
     def to_bytes(self) -> bytes:
@@ -125,12 +189,13 @@ class Manifest:
                 "totals": {"supply_sats": self.supply_sats, "n_coins": self.n_coins},
                 "tables": {
                     name: {
-                        "columns": [list(column) for column in TABLES[name].items()],
+                        "columns": [list(column) for column in _columns_of(name, self.utxos).items()],
                         "content_digest": table.digest,
-                        "files": [vars(entry) for entry in table.files],
+                        "files": [_without_none(vars(entry)) for entry in table.files],
                     }
                     for name, table in self.tables.items()
                 },
+                "utxos": None if self.utxos is None else _utxos_body(self.utxos),
                 "block_columns": None
                 if self.block_columns is None
                 else vars(self.block_columns) | {"sha256": [list(item) for item in self.block_columns.sha256.items()]},
@@ -189,14 +254,15 @@ def parse_manifest(content: bytes, path: Path) -> Manifest:
 def _from_body(body: dict[str, Any]) -> Manifest:
     magic = bytes.fromhex(body["chain"]["magic"])
     chain = chains.chain_by_magic(magic) or chains.custom_signet(magic)
+    utxos = None if body["utxos"] is None else _utxos_entry(body["utxos"])
     tables = {}
     for name, table in body["tables"].items():
-        if [tuple(column) for column in table["columns"]] != list(TABLES[name].items()):
+        if [tuple(column) for column in table["columns"]] != list(_columns_of(name, utxos).items()):
             raise ValueError(f"columns of {name}")
         tables[name] = TableEntry(tuple(_file_entry(entry) for entry in table["files"]), table["content_digest"])
-    if set(tables) != set(TABLES) or chain.name != body["chain"]["name"]:
+    if set(tables) != {*REQUIRED_TABLES, *(["utxos"] if utxos else [])} or chain.name != body["chain"]["name"]:
         raise ValueError("tables or chain")
-    columns = body["block_columns"]
+    block_columns = body["block_columns"]
     return Manifest(
         chain=chain,
         tip_height=int(body["tip"]["height"]),
@@ -209,11 +275,16 @@ def _from_body(body: dict[str, Any]) -> Manifest:
         row_group_rows=int(body["cut"]["row_group_rows"]),
         notes=body["notes"],
         tables=tables,
-        block_columns=None if columns is None else _columns_entry(columns),
+        block_columns=None if block_columns is None else _columns_entry(block_columns),
+        utxos=utxos,
         tip_time_unix=body["tip"]["time_unix"],
         supply_sats=body["totals"]["supply_sats"],
         n_coins=body["totals"]["n_coins"],
     )
+
+
+def _columns_of(table: str, utxos: UtxosEntry | None) -> dict[str, str]:
+    return table_columns(table, with_scripts=table == "utxos" and utxos is not None and utxos.with_scripts)
 
 
 def _file_entry(fields: dict[str, Any]) -> FileEntry:
@@ -222,6 +293,30 @@ def _file_entry(fields: dict[str, Any]) -> FileEntry:
 
 def _columns_entry(fields: dict[str, Any]) -> ColumnsEntry:
     return ColumnsEntry(**(fields | {"path": _inside(fields["path"]), "sha256": dict(fields["sha256"])}))
+
+
+def _utxos_body(utxos: UtxosEntry) -> dict[str, Any]:
+    return vars(utxos) | {
+        "outpoint_key": utxos.outpoint_key.hex(),
+        "key_files": [vars(entry) for entry in utxos.key_files],
+        "pending": None if utxos.pending is None else vars(utxos.pending),
+    }
+
+
+def _utxos_entry(fields: dict[str, Any]) -> UtxosEntry:
+    pending = fields["pending"]
+    return UtxosEntry(
+        **fields
+        | {
+            "outpoint_key": bytes.fromhex(fields["outpoint_key"]),
+            "key_files": tuple(RawEntry(**entry | {"path": _inside(entry["path"])}) for entry in fields["key_files"]),
+            "pending": None if pending is None else PendingEntry(**pending | {"path": _inside(pending["path"])}),
+        }
+    )
+
+
+def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _inside(path: str) -> str:

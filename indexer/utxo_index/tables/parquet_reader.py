@@ -1,8 +1,8 @@
 """Reads row groups of one Parquet file, only from bytes that are proved to be those that were written.
 
-The footer is compared with the manifest's SHA-256 and each row group with the footer's (see `parquet_writer.py`);
-Arrow then decodes exactly the bytes that were hashed, with page checksums on. Whatever Arrow raises on the way is
-damage as well.
+The footer is compared with the manifest's SHA-256 and what is read of a row group with the footer's (see
+`parquet_writer.py`); Arrow then decodes exactly the bytes that were hashed, with page checksums on. Whatever Arrow
+raises on the way is damage as well.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from utxo_index.errors import IndexFolderError
+from utxo_index.schema import TABLES
 from utxo_index.tables.durable_files import open_regular_file, read_exactly
 from utxo_index.tables.manifest import REBUILD, FileEntry
-from utxo_index.tables.parquet_writer import ROW_GROUPS_KEY
+from utxo_index.tables.parquet_writer import PIECE_BYTES, ROW_GROUPS_KEY
 from utxo_index.tables.table_formats import arrow_schema, to_numpy
 
 _MAGIC = b"PAR1"
@@ -33,12 +33,13 @@ _ARROW_FAILURES = (OSError, pa.ArrowException, MemoryError, ValueError)
 
 @dataclass(frozen=True)
 class RowGroup:
-    """One row group: its bytes [offset, end_offset), their SHA-256, and the range of the first column's values."""
+    """One row group: its bytes [offset, end_offset), the SHA-256 of each PIECE_BYTES of them, and the range of the
+    first column's values."""
 
     rows: int
     offset: int
     end_offset: int
-    sha256: str
+    sha256: tuple[str, ...]
     first_value: int
     last_value: int
 
@@ -69,26 +70,51 @@ class VerifiedFile:
         """Close the file; only once, and after the last read."""
         os.close(self._descriptor)
 
-    def read_row_group(self, i: int, columns: Sequence[str] | None = None) -> pa.Table:
+    @property
+    def first_column(self) -> str:
+        """The column whose range of values is known of each row group."""
+        return next(iter(TABLES[self._table]))
+
+    def read_row_group(self, i: int, columns: Iterable[str] | None = None) -> pa.Table:
         """Row group `i`, all columns or those named."""
         group = self.row_groups[i]
         with damage(self.path, group.offset):
-            content = read_exactly(self._descriptor, group.end_offset - group.offset, group.offset)
-            if hashlib.sha256(content).hexdigest() != group.sha256:
-                raise IndexFolderError(
-                    f"row group {i} is damaged (SHA-256)", path=self.path, offset=group.offset, remedy=REBUILD
-                )
-            window = _Window(content, group.offset, self.entry.size_bytes)
+            names = None if columns is None else list(columns)
+            window = _Window(*self._read_verified(i, names), self.entry.size_bytes)
             source = pa.PythonFile(window, mode="r")
             with pq.ParquetFile(source, metadata=self._metadata, page_checksum_verification=True) as file:
-                rows = file.read_row_group(i, columns=None if columns is None else list(columns), use_threads=False)
+                rows = file.read_row_group(i, columns=names, use_threads=False)
             if rows.num_rows != group.rows:
                 raise IndexFolderError("a row group is short", path=self.path, expected=group.rows, found=rows.num_rows)
             return rows
 
-    def read_columns(self, i: int, columns: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Row group `i` as read-only arrays by column name; hashes as uint8[n, 32]."""
-        return to_numpy(self.read_row_group(i, columns))
+    def read_columns(self, i: int, columns: Iterable[str] | None = None) -> dict[str, Any]:
+        """Row group `i` as read-only arrays by column name; see `to_numpy`."""
+        with damage(self.path, self.row_groups[i].offset):
+            return to_numpy(self.read_row_group(i, columns))
+
+    def _read_verified(self, i: int, columns: list[str] | None) -> tuple[bytes, int]:
+        """The pieces of row group `i` that hold these columns, and their offset."""
+        group = self.row_groups[i]
+        chunks = [self._metadata.row_group(i).column(c) for c in range(self._metadata.num_columns)]
+        wanted = [chunk for chunk in chunks if columns is None or chunk.path_in_schema in columns]
+        starts = [_first_page(chunk) for chunk in wanted]
+        ends = [start + chunk.total_compressed_size for start, chunk in zip(starts, wanted, strict=True)]
+        first = (min(starts, default=group.offset) - group.offset) // PIECE_BYTES
+        end = -((group.offset - max(ends, default=group.offset)) // PIECE_BYTES)
+        offset = group.offset + first * PIECE_BYTES
+        size_bytes = min(group.offset + end * PIECE_BYTES, group.end_offset) - offset
+        content = read_exactly(self._descriptor, size_bytes, offset)
+        view = memoryview(content)
+        for k, sha256 in enumerate(group.sha256[first:end]):
+            if hashlib.sha256(view[k * PIECE_BYTES : (k + 1) * PIECE_BYTES]).hexdigest() != sha256:
+                raise IndexFolderError(
+                    f"row group {i} is damaged (SHA-256)",
+                    path=self.path,
+                    offset=offset + k * PIECE_BYTES,
+                    remedy=REBUILD,
+                )
+        return content, offset
 
     def _read_footer(self) -> pq.FileMetaData:
         entry = self.entry
@@ -112,7 +138,8 @@ class VerifiedFile:
         if read_exactly(self._descriptor, len(_MAGIC), 0) != _MAGIC:
             raise IndexFolderError("the file does not begin as Parquet does", path=self.path, offset=0, remedy=REBUILD)
         metadata = pq.read_metadata(pa.BufferReader(footer))
-        if metadata.num_rows != entry.rows or not metadata.schema.to_arrow_schema().equals(arrow_schema(self._table)):
+        schema = arrow_schema(self._table, with_scripts=entry.script_digest is not None)
+        if metadata.num_rows != entry.rows or not metadata.schema.to_arrow_schema().equals(schema):
             raise IndexFolderError("the rows or columns are not the manifest's", path=self.path, remedy=REBUILD)
         return metadata
 
@@ -125,20 +152,27 @@ class VerifiedFile:
         for i, (end_offset, sha256) in enumerate(marks):
             group = self._metadata.row_group(i)
             statistics = group.column(0).statistics
-            groups.append(RowGroup(group.num_rows, offset, end_offset, sha256, statistics.min, statistics.max))
+            groups.append(RowGroup(group.num_rows, offset, end_offset, tuple(sha256), statistics.min, statistics.max))
+            if len(sha256) != -((offset - end_offset) // PIECE_BYTES):
+                raise IndexFolderError("the footer contradicts itself", path=self.path, remedy=REBUILD)
             offset = end_offset
         if offset != self.entry.size_bytes - self.entry.footer_bytes:
             raise IndexFolderError("the row groups do not fill the file", path=self.path, remedy=REBUILD)
         return tuple(groups)
 
 
+def _first_page(chunk: pq.ColumnChunkMetaData) -> int:
+    """Where a column of a row group begins in the file."""
+    return int(chunk.dictionary_page_offset or chunk.data_page_offset)
+
+
 class _Window:
-    """A file object that knows only the bytes of one row group, already checked, at their place in the file."""
+    """A file object that knows only some bytes of a row group, already checked, at their place in the file."""
 
     closed = False
 
     def __init__(self, content: bytes, offset: int, size_bytes: int) -> None:
-        self._content = content
+        self._content = memoryview(content)
         self._offset = offset
         self._size_bytes = size_bytes
         self._position = 0
@@ -151,7 +185,7 @@ class _Window:
     def tell(self) -> int:
         return self._position
 
-    def read(self, n_bytes: int = -1) -> bytes:
+    def read(self, n_bytes: int = -1) -> memoryview:
         first = self._position - self._offset
         if first < 0 or n_bytes < 0 or first + n_bytes > len(self._content):
             raise OSError(f"read of {n_bytes} bytes at {self._position}: outside the row group")

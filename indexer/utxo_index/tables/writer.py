@@ -1,5 +1,7 @@
 """Writing an index: parts from the tip down, then the checkpoints of `supply`, each step a commit.
 
+Also the later addition of `utxos` to an index without: the same parts, while the index stays complete.
+
 A commit renames finished files from `.staging/` to their places, flushes their folders and then replaces the manifest;
 a crash before that leaves the previous generation and some files nobody names, which the next `begin` removes.
 Commits happen at fixed places, and nothing in a file tells when, where or how often the build was interrupted.
@@ -7,12 +9,13 @@ Commits happen at fixed places, and nothing in a file tells when, where or how o
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +26,7 @@ from numpy.typing import NDArray
 from utxo_index.chains import Chain
 from utxo_index.errors import IndexFolderError, UsageError
 from utxo_index.schema import BLOCKS_COLUMNS, CHECKPOINT_BLOCKS, PART_BLOCKS, ROW_GROUP_ROWS, TABLES
-from utxo_index.tables.durable_files import disk_errors, flush_folder, replace_file, write_durably
+from utxo_index.tables.durable_files import HashedFile, disk_errors, flush_folder, replace_file, write_durably
 from utxo_index.tables.lock import LOCK_NAME, PID_NAME, IndexLock
 from utxo_index.tables.manifest import (
     BUILDING,
@@ -34,29 +37,26 @@ from utxo_index.tables.manifest import (
     ColumnsEntry,
     FileEntry,
     Manifest,
+    PendingEntry,
+    TableEntry,
+    UtxosEntry,
+    outpoint_key,
     read_manifest,
 )
-from utxo_index.tables.parquet_writer import TableFileWriter
+from utxo_index.tables.parquet_writer import Column
+from utxo_index.tables.part_files import (
+    KEYS_FOLDER,
+    PreparedFile,
+    PreparedPart,
+    UtxoRows,
+    part_span,
+    prepare_file,
+    prepare_utxos,
+)
 
 STAGING_NAME = ".staging"
-_OUR_FILE = re.compile(r"(blocks|spends|supply)-\d{7}(-\d{7})?\.(parquet|columns)")
-
-
-@dataclass(frozen=True)
-class PreparedFile:
-    """A finished and flushed file that waits in the staging folder for its commit."""
-
-    table: str
-    entry: FileEntry
-
-
-@dataclass(frozen=True)
-class PreparedPart:
-    """The files of one part, of heights [first_height, end_height), waiting for their commit."""
-
-    first_height: int
-    end_height: int
-    files: tuple[PreparedFile, ...]
+_OUR_FILE = re.compile(r"(blocks|spends|utxos|supply|pending)-\d{7}(-\d{7})?\.(parquet|columns|key|log)")
+_FOLDERS = (*TABLES, KEYS_FOLDER)
 
 
 class IndexWriter:
@@ -81,19 +81,23 @@ class IndexWriter:
         tip_hash: bytes,
         *,
         notes: Mapping[str, Any] | None = None,
+        with_utxos: bool = False,
+        with_scripts: bool = False,
         part_blocks: int = PART_BLOCKS,
         checkpoint_blocks: int = CHECKPOINT_BLOCKS,
         row_group_rows: int = ROW_GROUP_ROWS,
     ) -> IndexWriter:
         """Start an index of heights 0 … tip_height in `folder`, or go on with the unfinished one there.
 
-        `tip_hash` is in internal byte order. When it goes on, the first begin's `notes` stay.
+        `tip_hash` is in internal byte order. When it goes on, the first begin's `notes` stay. `with_utxos`: with that
+        table; `with_scripts`: with the column `script` in it.
 
         Raises
         ------
         IndexLockedError : another process is writing it.
-        IndexFolderError : the folder holds something else: a complete index, an unfinished one of another tip, chain
-            or cut, a damaged one, or files that are not an index's.
+        IndexFolderError : the folder holds something else: a complete index, a damaged one, or files that are not an
+            index's.
+        UsageError : it holds an unfinished index of another tip, chain or cut, or of other tables.
         NoSpaceError : the disk is full or read-only.
         """
         if folder.exists() and read_manifest(folder) is None:
@@ -109,6 +113,8 @@ class IndexWriter:
             checkpoint_blocks=checkpoint_blocks,
             row_group_rows=row_group_rows,
         )
+        if with_utxos:
+            asked = _with_utxos(asked, with_scripts)
         lock = IndexLock(folder)
         try:
             found = read_manifest(folder)
@@ -119,13 +125,35 @@ class IndexWriter:
         except BaseException:
             lock.release()
             raise
-        writer = cls(folder, lock, found or asked)
+        return cls(folder, lock, found or asked)._opened(commit=found is None)
+
+    @classmethod
+    def begin_utxos(cls, folder: Path, *, with_scripts: bool = False) -> IndexWriter:
+        """Start adding `utxos` to the complete index in `folder`, or go on with it.
+
+        The index answers as before meanwhile: until the last commit, readers see no `utxos`.
+
+        Raises
+        ------
+        IndexLockedError : another process is writing it.
+        UsageError : there is no complete index, it has the table, or the table was begun with or without scripts.
+        """
+        lock = IndexLock(folder)
         try:
-            writer._prepare_folder(is_new=found is None)
+            found = read_manifest(folder)
+            if found is None or found.state != COMPLETE:
+                raise UsageError(f"{folder}: only a complete index can be added to: `utxo-index build` makes one")
+            if found.has_utxos:
+                raise UsageError(f"{folder}: the index has its utxos already. {REBUILD}")
+            if found.utxos is not None and found.utxos.with_scripts != with_scripts:
+                option = "also" if found.utxos.with_scripts else "not"
+                raise UsageError(f"{folder}: the utxos were begun otherwise: say {option} --with-scripts to go on")
         except BaseException:
-            writer.close()
+            lock.release()
             raise
-        return writer
+        if found.utxos is not None:
+            return cls(folder, lock, found)._opened(commit=False)
+        return cls(folder, lock, _with_utxos(found, with_scripts))._opened(commit=True)
 
     def __enter__(self) -> IndexWriter:
         return self
@@ -143,22 +171,25 @@ class IndexWriter:
     @property
     def done_from(self) -> int:
         """Heights [done_from, tip] are committed: tip_height + 1 at the start, 0 when all parts are there."""
-        return self.manifest.done_from
+        return _done_from(self.manifest)
+
+    @property
+    def is_addition(self) -> bool:
+        """Only `utxos` is written: the rest is complete."""
+        return self.manifest.state == COMPLETE
 
     def next_part(self) -> tuple[int, int] | None:
         """The heights [first, end) of the part to write next, None when all are there."""
-        end_height = self.done_from
-        if end_height == 0:
-            return None
-        return (end_height - 1) // self.manifest.part_blocks * self.manifest.part_blocks, end_height
+        return _next_part(self.manifest)
 
     def prepare_part(
         self,
         first_height: int,
-        blocks: Mapping[str, NDArray[Any]],
-        spends: Iterable[tuple[NDArray[Any], ...]],
+        blocks: Mapping[str, NDArray[Any]] | None = None,
+        spends: Iterable[Sequence[Column]] = (),
+        utxos: Iterable[UtxoRows] = (),
     ) -> PreparedPart:
-        """Encode, hash, write and flush one part; nothing of it counts before `commit_part`.
+        """Encode, hash, write and flush one part; nothing of it counts before it is committed.
 
         Parameters
         ----------
@@ -166,59 +197,89 @@ class IndexWriter:
         blocks : the columns of `blocks`, dtypes of `schema.py`, `hash` as uint8[n, 32]; one row a height.
         spends : chunks of any length in ascending order: (spent_height int32, created_height int32, value_sats int64,
             n_coins int32).
+        utxos : chunks of any length in ascending order, where the index has the table. An addition takes only them.
         """
-        end_height = first_height + len(blocks["height"])
-        wanted_end = min(first_height + self.manifest.part_blocks, self.manifest.tip_height + 1)
-        heights = np.arange(first_height, end_height, dtype=np.int32)
-        if first_height % self.manifest.part_blocks or end_height != wanted_end:
-            raise ValueError(f"[{first_height}, {end_height}) is not a part")
-        if not np.array_equal(blocks["height"], heights):
-            raise ValueError("blocks are not one row a height")
-        span = f"{first_height:07d}-{end_height - 1:07d}"
-        block_columns = tuple(blocks[name] for name in BLOCKS_COLUMNS)
-        return PreparedPart(
-            first_height,
-            end_height,
-            (
-                self.prepare_file("blocks", f"blocks-{span}.parquet", first_height, end_height, [block_columns]),
-                self.prepare_file("spends", f"spends-{span}.parquet", first_height, end_height, spends),
-            ),
-        )
+        manifest = self.manifest
+        heights = (first_height, min(first_height + manifest.part_blocks, manifest.tip_height + 1))
+        if first_height % manifest.part_blocks or first_height > manifest.tip_height:
+            raise ValueError(f"[{heights[0]}, {heights[1]}) is not a part")
+        files, keys = [], None
+        if not self.is_addition:
+            if blocks is None or not np.array_equal(blocks["height"], np.arange(*heights, dtype=np.int32)):
+                raise ValueError(f"the blocks are not one row for each height of [{heights[0]}, {heights[1]})")
+            columns = tuple(blocks[name] for name in BLOCKS_COLUMNS)
+            files += [self._prepare_part_file("blocks", heights, [columns])]
+            files += [self._prepare_part_file("spends", heights, spends)]
+        if manifest.utxos is not None:
+            file, keys = prepare_utxos(
+                self._staging,
+                heights,
+                utxos,
+                row_group_rows=manifest.row_group_rows,
+                with_scripts=manifest.utxos.with_scripts,
+            )
+            files += [file]
+        return PreparedPart(*heights, tuple(files), keys)
+
+    def _prepare_part_file(
+        self, table: str, heights: tuple[int, int], chunks: Iterable[Sequence[Column]]
+    ) -> PreparedFile:
+        return self.prepare_file(table, f"{table}-{part_span(*heights)}.parquet", *heights, chunks)
 
     def prepare_file(
-        self,
-        table: str,
-        name: str,
-        first_height: int,
-        end_height: int,
-        chunks: Iterable[Sequence[NDArray[Any]]],
+        self, table: str, name: str, first_height: int, end_height: int, chunks: Iterable[Sequence[Column]]
     ) -> PreparedFile:
         """Write and flush one file of a table in the staging folder; `chunks` are columns in table order."""
+        heights = (first_height, end_height)
+        return prepare_file(self._staging, table, name, heights, chunks, row_group_rows=self.manifest.row_group_rows)
+
+    def prepare_pending(self, done_from: int, n_entries: int, pieces: Iterable[memoryview]) -> PendingEntry:
+        """Write and flush the pending log as it is when all heights from `done_from` on are resolved."""
+        name = f"pending-{done_from:07d}.log"
         with disk_errors(self._staging):
             self._staging.mkdir(exist_ok=True)
-        (self._staging / name).unlink(missing_ok=True)
-        with TableFileWriter(self._staging / name, table, self.manifest.row_group_rows) as file:
-            for chunk in chunks:
-                file.append(chunk)
-            facts = file.finish()
-        entry = FileEntry(f"{table}/{name}", first_height, end_height, **vars(facts))
-        return PreparedFile(table, entry)
+            with HashedFile(self._staging / name) as file:
+                for piece in pieces:
+                    file.write(piece)
+                file.finish()
+        return PendingEntry(name, file.size_bytes, file.hexdigest(), n_entries)
+
+    def pending_file(self) -> Path | None:
+        """The committed pending log, verified; None where nothing waits. Raises IndexFolderError."""
+        entry = self.manifest.utxos.pending if self.manifest.utxos else None
+        if entry is None:
+            return None
+        _verify(self.folder / entry.path, entry.size_bytes, entry.sha256)
+        return self.folder / entry.path
+
+    def commit_parts(self, parts: Sequence[PreparedPart], pending: PendingEntry | None = None) -> None:
+        """Make parts count, in one step. Parts are committed strictly from the tip down, the next first.
+
+        pending : the pending log below them, where `utxos` are written and anything waits.
+        """
+        manifest = self.manifest
+        for part in parts:
+            if (part.first_height, part.end_height) != _next_part(manifest):
+                raise ValueError(f"part {part.first_height} is out of turn: done from {_done_from(manifest)}")
+            manifest = _with_part(manifest, part)
+        if manifest.utxos is not None:
+            manifest = replace(manifest, utxos=replace(manifest.utxos, pending=pending))
+        raw = [part.keys.path for part in parts if part.keys] + ([pending.path] if pending else [])
+        self._commit([file for part in parts for file in part.files], manifest, raw)
 
     def commit_part(self, part: PreparedPart) -> None:
-        """Make a part count. Parts are committed strictly from the tip down: the one `next_part` names."""
-        if (part.first_height, part.end_height) != self.next_part():
-            raise ValueError(f"part {part.first_height} is out of turn: done from {self.done_from}")
-        state = BUILDING if part.first_height else SUPPLY
-        self._commit(part.files, replace(self.manifest, done_from=part.first_height, state=state))
+        """`commit_parts` of one."""
+        self.commit_parts([part])
 
     def write_part(
         self,
         first_height: int,
         blocks: Mapping[str, NDArray[Any]],
-        spends: Iterable[tuple[NDArray[Any], ...]],
+        spends: Iterable[Sequence[Column]],
+        utxos: Iterable[UtxoRows] = (),
     ) -> None:
         """`prepare_part` and `commit_part` in one."""
-        self.commit_part(self.prepare_part(first_height, blocks, spends))
+        self.commit_part(self.prepare_part(first_height, blocks, spends, utxos))
 
     def commit_checkpoints(self, files: Sequence[PreparedFile]) -> None:
         """Make checkpoints of `supply` count, in ascending order."""
@@ -228,23 +289,25 @@ class IndexWriter:
         self,
         *,
         digests: Mapping[str, str],
+        script_digest: str | None = None,
         block_columns: tuple[bytes, ColumnsEntry],
         tip_time_unix: int,
         supply_sats: int,
         n_coins: int,
     ) -> None:
-        """The last commit: the index is complete."""
+        """The last commit: the index is complete. `digests` are those of its tables."""
         content, entry = block_columns
         with disk_errors(self.folder):
             write_durably(self.folder / entry.path, content)
             flush_folder(self.folder)
-        tables = {name: replace(table, digest=digests[name]) for name, table in self.manifest.tables.items()}
+        utxos = self.manifest.utxos
         self._commit(
             [],
             replace(
                 self.manifest,
                 state=COMPLETE,
-                tables=tables,
+                tables=_with_digests(self.manifest, digests),
+                utxos=utxos and replace(utxos, script_digest=script_digest),
                 block_columns=entry,
                 tip_time_unix=tip_time_unix,
                 supply_sats=supply_sats,
@@ -252,19 +315,33 @@ class IndexWriter:
             ),
         )
 
+    def commit_utxos(self, digest: str, script_digest: str | None) -> None:
+        """The last commit of an addition: the index has `utxos`."""
+        utxos = self.manifest.utxos
+        manifest = replace(self.manifest, tables=_with_digests(self.manifest, {"utxos": digest}))
+        self._commit([], replace(manifest, utxos=utxos and replace(utxos, script_digest=script_digest)))
+
     def finish(self, *, threads: int = 2, progress: Callable[[int], None] | None = None) -> None:
         """Write the checkpoints, check the whole history, complete the index. All parts must be there.
 
+        Of an addition: check the coins against the supply vector at the tip.
         `progress` is called with the number of heights done so far. Raises ChainError for a broken identity.
         """
         if self.done_from:
             raise ValueError(f"heights [0, {self.done_from}) are missing")
+        # their kernels are compiled for builds only
         if self.manifest.state == SUPPLY:
-            from utxo_index.tables.supply import build_supply  # its kernels are compiled for builds only
+            from utxo_index.tables.supply import build_supply
 
             build_supply(self, threads=threads, progress=progress)
+        elif self.manifest.utxos is not None and not self.manifest.has_utxos:
+            from utxo_index.tables.utxos_check import complete_utxos
 
-    def _commit(self, files: Sequence[PreparedFile], manifest: Manifest) -> None:
+            complete_utxos(self, threads=threads, progress=progress)
+
+    def _commit(self, files: Sequence[PreparedFile], manifest: Manifest, raw: Sequence[str] = ()) -> None:
+        """`raw`: places of internal files that wait in the staging folder, too."""
+        old = self.manifest.paths()
         new: dict[str, list[FileEntry]] = {}
         for file in files:
             new.setdefault(file.table, []).append(file.entry)
@@ -272,37 +349,92 @@ class IndexWriter:
         with disk_errors(self.folder):
             for entry in (entry for entries in new.values() for entry in entries):
                 os.replace(self._staging / Path(entry.path).name, self.folder / entry.path)
-            for table in new:
-                flush_folder(self.folder / table)
+            for place in raw:
+                os.replace(self._staging / Path(place).name, self.folder / place)
+            for changed in sorted({self.folder / table for table in new} | {(self.folder / p).parent for p in raw}):
+                flush_folder(changed)
             self._staging.mkdir(exist_ok=True)
             replace_file(self.folder / MANIFEST_NAME, manifest.to_bytes(), self._staging)
-        self.manifest = manifest
+            self.manifest = manifest
+            for place in old - manifest.paths():  # the pending log before
+                (self.folder / place).unlink(missing_ok=True)
 
-    def _prepare_folder(self, *, is_new: bool) -> None:
+    def _opened(self, *, commit: bool) -> IndexWriter:
+        try:
+            self._prepare_folder(commit=commit)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _prepare_folder(self, *, commit: bool) -> None:
         """Remove what an interrupted build left: staging, and files of ours that the manifest does not name."""
         with disk_errors(self.folder):
             shutil.rmtree(self._staging, ignore_errors=True)
             named = self.manifest.paths()
-            for place in ("", *TABLES):
+            for place in ("", *_FOLDERS):
                 for path in (self.folder / place).glob("*"):
                     name = f"{place}/{path.name}".lstrip("/")
                     if _OUR_FILE.fullmatch(path.name) and name not in named and path.is_file():
                         path.unlink()
-            for table in TABLES:
+            for table in (*self.manifest.tables, *([KEYS_FOLDER] if self.manifest.utxos else [])):
                 (self.folder / table).mkdir(exist_ok=True)
-            if is_new:
+            if commit:
                 self._commit([], self.manifest)
                 with suppress(PermissionError):  # a parent that may not be read cannot be flushed
                     flush_folder(self.folder.absolute().parent)
+
+
+def _done_from(manifest: Manifest) -> int:
+    return max(manifest.done_from, manifest.utxos.done_from if manifest.utxos else 0)
+
+
+def _next_part(manifest: Manifest) -> tuple[int, int] | None:
+    end_height = _done_from(manifest)
+    if end_height == 0:
+        return None
+    return (end_height - 1) // manifest.part_blocks * manifest.part_blocks, end_height
+
+
+def _with_part(manifest: Manifest, part: PreparedPart) -> Manifest:
+    """As it is after a part's commit, but for the tables' files."""
+    if manifest.state != COMPLETE:
+        state = BUILDING if part.first_height else SUPPLY
+        manifest = replace(manifest, done_from=part.first_height, state=state)
+    if manifest.utxos is None or part.keys is None:
+        return manifest
+    key_files = (part.keys, *manifest.utxos.key_files)
+    return replace(manifest, utxos=replace(manifest.utxos, done_from=part.first_height, key_files=key_files))
+
+
+def _with_utxos(manifest: Manifest, with_scripts: bool) -> Manifest:
+    """The same with the table `utxos`, of which nothing is there yet."""
+    utxos = UtxosEntry(manifest.tip_height + 1, with_scripts, outpoint_key(manifest.tip_hash))
+    return replace(manifest, utxos=utxos, tables=manifest.tables | {"utxos": TableEntry()})
+
+
+def _with_digests(manifest: Manifest, digests: Mapping[str, str]) -> dict[str, TableEntry]:
+    return {name: replace(table, digest=digests.get(name, table.digest)) for name, table in manifest.tables.items()}
+
+
+def _verify(path: Path, size_bytes: int, sha256: str) -> None:
+    """Raises IndexFolderError where the file is not the one that was written."""
+    try:
+        with open(path, "rb") as file:
+            found = (os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError as error:
+        raise IndexFolderError(f"cannot be read: {error.strerror}", path=path, remedy=REBUILD) from error
+    if found != (size_bytes, sha256):
+        raise IndexFolderError("the pending log is damaged (SHA-256)", path=path, remedy=REBUILD)
 
 
 def _refuse_other_files(folder: Path) -> None:
     """A folder without a manifest may hold what a crash at the very start leaves, and nothing else."""
     if not folder.is_dir():
         raise IndexFolderError("not a folder", path=folder)
-    ours = {LOCK_NAME, PID_NAME, STAGING_NAME, *TABLES}
+    ours = {LOCK_NAME, PID_NAME, STAGING_NAME, *_FOLDERS}
     others = sorted(path.name for path in folder.iterdir() if path.name not in ours)
-    for table in TABLES:
+    for table in _FOLDERS:
         others += sorted(str(path) for path in (folder / table).glob("*") if not _OUR_FILE.fullmatch(path.name))
     if others:
         what = f"the folder holds other files ({others[0]}) and no index"
@@ -318,3 +450,15 @@ def _refuse_other_build(folder: Path, found: Manifest, asked: Manifest) -> None:
             raise UsageError(
                 f"{folder}: an unfinished build towards height {found.tip_height} is here, of another {name}. {REBUILD}"
             )
+    kind, go_on = _utxos_kind(found)
+    if kind != _utxos_kind(asked)[0]:
+        raise UsageError(f"{folder}: an unfinished build {kind} is here: {go_on} to go on. {REBUILD}")
+
+
+def _utxos_kind(manifest: Manifest) -> tuple[str, str]:
+    """With what, and the options that ask for it."""
+    if manifest.utxos is None:
+        return "without utxos", "say --no-utxos"
+    if manifest.utxos.with_scripts:
+        return "with utxos and their scripts", "say --with-scripts"
+    return "with utxos and without scripts", "leave --no-utxos and --with-scripts away"
