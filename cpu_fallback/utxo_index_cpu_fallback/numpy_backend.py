@@ -7,10 +7,22 @@ checked first: damaged input must raise, not land elsewhere.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .rows import (
+    PRICE_LIMIT_USD_MICROS,
+    TOTAL_LIMIT_SATS,
+    VALUE_LIMIT_SATS,
+    RowFilter,
+    Rows,
+    check_columns,
+    check_range,
+    checked_rows,
+    keep_rows,
+)
 
 name = "numpy"
 
@@ -33,9 +45,9 @@ def supply_at(
     Returns int64[m + k] satoshis, int64[m + k] coins.
     ValueError: lengths differ, a height lies outside, an input is negative, or more was spent than there was.
     """
-    _check_rows(base_sats=base_sats, base_coins=base_coins)
-    _check_rows(created_sats=created_sats, created_coins=created_coins)
-    _check_rows(spent_created_height=spent_created_height, spent_sats=spent_sats, spent_coins=spent_coins)
+    check_columns(base_sats=base_sats, base_coins=base_coins)
+    check_columns(created_sats=created_sats, created_coins=created_coins)
+    check_columns(spent_created_height=spent_created_height, spent_sats=spent_sats, spent_coins=spent_coins)
     value_sats = np.concatenate((base_sats, created_sats)).astype(np.int64, copy=False)
     n_coins = np.concatenate((base_coins, created_coins)).astype(np.int64, copy=False)
     if len(spent_created_height):
@@ -62,7 +74,7 @@ def bucket_supply(
     Returns int64[n_buckets] satoshis, int64[n_buckets] coins.
     ValueError: lengths differ, or a bucket lies outside.
     """
-    _check_rows(value_sats=value_sats, n_coins=n_coins)
+    check_columns(value_sats=value_sats, n_coins=n_coins)
     if len(bucket_by_height) != len(value_sats):
         raise ValueError(f"{len(bucket_by_height)} buckets for {len(value_sats)} heights")
     sats_by_bucket = np.zeros(n_buckets, dtype=np.int64)
@@ -78,13 +90,80 @@ def bucket_supply(
     return sats_by_bucket, coins_by_bucket
 
 
-def _check_rows(**columns: NDArray[Any]) -> None:
-    """Columns of one table: flat, integers, of one length, none negative; ValueError names the first that is not."""
-    n_rows = len(next(iter(columns.values())))
-    for column, values in columns.items():
-        if values.ndim != 1 or values.dtype.kind != "i":
-            raise ValueError(f"{column}: expected one dimension of integers, got {values.ndim} of {values.dtype}")
-        if len(values) != n_rows:
-            raise ValueError(f"{column}: expected {n_rows} rows, got {len(values)}")
-        if n_rows and int(values.min()) < 0:
-            raise ValueError(f"{column}: a negative value in row {int(values.argmin())}")
+def supply_by_height(rows: Iterable[Rows], row_filter: RowFilter, n_heights: int) -> tuple[Int64Array, Int64Array]:
+    """Satoshis and coins of the rows kept, by creation height.
+
+    rows: chunks; see `rows.Rows`. n_heights: all creation heights lie in [0, n_heights).
+    Returns int64[n_heights] satoshis, int64[n_heights] coins.
+    ValueError: columns missing or of another type, a height outside, a value outside [0, 2^51), 2^63 satoshis or more.
+    """
+    sats_by_height = np.zeros(n_heights, dtype=np.int64)
+    coins_by_height = np.zeros(n_heights, dtype=np.int64)
+    total_sats = 0
+    for chunk in rows:
+        columns = checked_rows(chunk, row_filter)
+        height, value_sats = columns["created_height"], columns["value_sats"]
+        check_range("created_height", height, n_heights)
+        check_range("value_sats", value_sats, VALUE_LIMIT_SATS)
+        if not row_filter.keeps_all:
+            keep = keep_rows(columns, row_filter)
+            height, value_sats = height[keep], value_sats[keep]
+        total_sats += _exact_sum(value_sats)
+        if total_sats >= TOTAL_LIMIT_SATS:
+            raise ValueError("value_sats: the rows hold 2^63 satoshis or more")
+        height = height.astype(np.intp, copy=False)  # as in `supply_at`: 1 ns a row instead of 36
+        np.add.at(sats_by_height, height, value_sats)
+        np.add.at(coins_by_height, height, np.int64(1))
+    return sats_by_height, coins_by_height
+
+
+def bucket_supply_rows(
+    rows: Iterable[Rows], row_filter: RowFilter, bucket_by_height: IntArray, n_buckets: int
+) -> tuple[Int64Array, Int64Array]:
+    """Satoshis and coins of the rows kept, in each bucket.
+
+    rows: as `supply_by_height`, with heights in [0, h); bucket_by_height: int[h] in [-1, n_buckets), -1: in none.
+    Returns int64[n_buckets] satoshis, int64[n_buckets] coins.
+    ValueError: as `supply_by_height` and `bucket_supply`.
+    """
+    value_sats, n_coins = supply_by_height(rows, row_filter, len(bucket_by_height))
+    return bucket_supply(value_sats, n_coins, bucket_by_height, n_buckets)
+
+
+def cost_basis_sums(
+    rows: Iterable[Rows], row_filter: RowFilter, price_usd_micros: Int64Array
+) -> tuple[int, int, int, int]:
+    """(Σ value, Σ value · price, Σ value · age, coins) of the rows kept, exact.
+
+    rows: as `supply_by_height`, with heights in [0, h); price_usd_micros: int64[h] in [0, 2^53).
+    Ages are in blocks, at height h - 1. Units: satoshis, 1e-14 USD, satoshi-blocks.
+    ValueError: as `supply_by_height`, or a price outside.
+    """
+    n_heights = len(price_usd_micros)
+    check_range("price_usd_micros", price_usd_micros, PRICE_LIMIT_USD_MICROS)
+    value_sats, n_coins = supply_by_height(rows, row_filter, n_heights)
+    age_blocks = np.arange(n_heights - 1, -1, -1, dtype=np.int64)
+    return (
+        int(value_sats.sum()),
+        _sum_of_products(value_sats, price_usd_micros),
+        _sum_of_products(value_sats, age_blocks),
+        int(n_coins.sum()),
+    )
+
+
+def _sum_of_products(values: Int64Array, weights: Int64Array) -> int:
+    """Σ value · weight, exact; 0 <= value < 2^63, 0 <= weight < 2^54, fewer than 2^24 entries.
+
+    Limbs of 21 and 18 bits: 2^24 of their products stay below 2^63.
+    """
+    total = 0
+    for i in range(0, 63, 21):
+        value_limb = (values >> i) & ((1 << 21) - 1)
+        for j in range(0, 54, 18):
+            total += int((value_limb * ((weights >> j) & ((1 << 18) - 1))).sum()) << (i + j)
+    return total
+
+
+def _exact_sum(values: Int64Array) -> int:
+    """Σ value, exact; 0 <= value < 2^51, fewer than 2^31 entries."""
+    return (int((values >> 26).sum()) << 26) + int((values & ((1 << 26) - 1)).sum())

@@ -8,8 +8,8 @@ backend (mypy names those that miss it).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from utxo_index.errors import BackendUnavailable, UsageError
 
@@ -17,15 +17,43 @@ if TYPE_CHECKING:  # the command line takes the names below into its help, and h
     from numpy import int32, int64
     from numpy.typing import NDArray
 
+    from utxo_index.row_filter import RowFilter
+
     Int64Array = NDArray[int64]
     IntArray = NDArray[int32] | NDArray[int64]
+    Rows = Mapping[str, NDArray[Any]]
 
 BACKEND_NAMES = ("auto", "cuda", "numba", "numpy")
 BACKEND_VARIABLE = "UTXO_INDEX_BACKEND"
 
+NUMBA_PAYS_FROM_ROWS = 50_000_000
+"""Where numba makes up for its import, 0.3 s: beside decoding, which threads do meanwhile, it saves some 6 ns a row."""
+
+
+class CostBasisSums(NamedTuple):
+    """What `cost_basis_sums` returns, named: exact integers of any size.
+
+    value_sats : Σ value, satoshis
+    value_times_price : Σ value · price, 1e-14 USD: the realized cap
+    value_times_age : Σ value · age, satoshi-blocks
+    n_coins : rows
+    """
+
+    value_sats: int
+    value_times_price: int
+    value_times_age: int
+    n_coins: int
+
 
 class Backend(Protocol):
-    """Exact reductions over columns; no floats anywhere. Inputs are never written to."""
+    """Exact reductions over columns; no floats anywhere. Inputs are never written to.
+
+    Reductions over `utxos` take its rows as chunks, mappings of column names to arrays of one length, which are read
+    once, one after the other: created_height int32[n], value_sats int64[n] and, where the filter looks at them,
+    is_coinbase bool[n], script_type uint8[n] (codes of `schema.SCRIPT_TYPES`). A whole table in memory is one chunk.
+    They raise ValueError for a column that is missing, of another dtype or length, a creation height outside, a value
+    outside [0, 2^51) in any row, and for rows kept that hold 2^63 satoshis or more.
+    """
 
     name: str
 
@@ -79,6 +107,59 @@ class Backend(Protocol):
         """
         ...
 
+    def supply_by_height(
+        self, rows: Iterable[Rows], row_filter: RowFilter, n_heights: int
+    ) -> tuple[Int64Array, Int64Array]:
+        """Satoshis and coins of the rows that the filter keeps, by creation height.
+
+        Parameters
+        ----------
+        rows : chunks of `utxos`
+        n_heights : all creation heights lie in [0, n_heights)
+
+        Returns
+        -------
+        int64[n_heights] satoshis, int64[n_heights] coins
+        """
+        ...
+
+    def bucket_supply_rows(
+        self, rows: Iterable[Rows], row_filter: RowFilter, bucket_by_height: IntArray, n_buckets: int
+    ) -> tuple[Int64Array, Int64Array]:
+        """Satoshis and coins of the rows that the filter keeps, in each bucket.
+
+        Parameters
+        ----------
+        rows : chunks of `utxos`, with creation heights in [0, h)
+        bucket_by_height : int[h], bucket in [0, n_buckets), or -1: in none
+        n_buckets : number of buckets
+
+        Returns
+        -------
+        int64[n_buckets] satoshis, int64[n_buckets] coins
+
+        Raises
+        ------
+        ValueError : also for a bucket outside [-1, n_buckets)
+        """
+        ...
+
+    def cost_basis_sums(
+        self, rows: Iterable[Rows], row_filter: RowFilter, price_usd_micros: Int64Array
+    ) -> tuple[int, int, int, int]:
+        """The sums of the rows that the filter keeps, exact; the fields of `CostBasisSums`.
+
+        Parameters
+        ----------
+        rows : chunks of `utxos`, with creation heights in [0, h)
+        price_usd_micros : int64[h], price of each block, in [0, 2^53); ages are those at height h - 1
+
+        Raises
+        ------
+        ValueError : also for a price outside
+        """
+        ...
+
 
 class BackendChoice(NamedTuple):
     """A backend, one line that says which one and why, and whether `auto` chose it."""
@@ -88,10 +169,10 @@ class BackendChoice(NamedTuple):
     is_automatic: bool
 
 
-def choose_backend(name: str | None = None) -> BackendChoice:
+def choose_backend(name: str | None = None, *, n_rows: int = 0) -> BackendChoice:
     """The backend of this name; None: the one named in $UTXO_INDEX_BACKEND, else `auto`.
 
-    `auto` takes the fastest that really works here.
+    `auto` is NumPy, whose import costs nothing, and numba where `n_rows` rows of `utxos` are to be read and it works.
 
     Raises
     ------
@@ -102,10 +183,20 @@ def choose_backend(name: str | None = None) -> BackendChoice:
     if name is None:
         name, origin = os.environ.get(BACKEND_VARIABLE) or "auto", BACKEND_VARIABLE
     if name == "auto":
-        return BackendChoice(_numpy(), "backend numpy (auto: the only one in this version)", True)
+        return _automatic(n_rows)
     if name not in BACKEND_NAMES:
         raise UsageError(f"{origin}: no backend {name!r}", expected=" or ".join(BACKEND_NAMES))
     return BackendChoice(_BACKENDS[name](), f"backend {name} (asked for)", False)
+
+
+def _automatic(n_rows: int) -> BackendChoice:
+    rule = f"auto: numba from {NUMBA_PAYS_FROM_ROWS:,} rows on"
+    if n_rows < NUMBA_PAYS_FROM_ROWS:
+        return BackendChoice(_numpy(), f"backend numpy ({rule})", True)
+    try:
+        return BackendChoice(_numba(), f"backend numba ({rule}; here {n_rows:,})", True)
+    except BackendUnavailable as error:
+        return BackendChoice(_numpy(), f"backend numpy (auto; {error.what})", True)
 
 
 def _numpy() -> Backend:
@@ -115,10 +206,17 @@ def _numpy() -> Backend:
 
 
 def _numba() -> Backend:
-    raise BackendUnavailable(
-        "backend numba: this version has no numba reductions for queries",
-        remedy="Use --backend numpy: it gives the same integers.",
-    )
+    from utxo_index import numba_cache
+
+    numba_cache.prepare()
+    try:
+        from utxo_index_cpu_fallback import numba_backend
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"backend numba: numba cannot be imported here ({error})",
+            remedy="Use --backend numpy: it gives the same integers.",
+        ) from error
+    return numba_backend
 
 
 def _cuda() -> Backend:

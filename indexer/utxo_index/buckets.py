@@ -56,8 +56,8 @@ class Buckets:
     def n_buckets(self) -> int:
         return len(self.edges_usd_micros) - 1
 
-    def bucket_by_height(self, price_usd_micros: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Bucket of each height, int64[h], from prices, int64[h]: -1 outside."""
+    def bucket_of_price(self, price_usd_micros: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bucket of each price, int64[n] from int64[n]: -1 outside."""
         floors, top = self.edges_usd_micros[:-1], int(self.edges_usd_micros[-1])
         bucket: NDArray[np.int64] = np.searchsorted(floors, price_usd_micros, side="right") - 1
         bucket[price_usd_micros > top if self.top_closed else price_usd_micros >= top] = -1

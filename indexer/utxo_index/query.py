@@ -7,8 +7,9 @@ last bar has no price unless the question brings one (`--spot`, `--extend-last-p
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -19,12 +20,14 @@ from utxo_index.errors import UsageError
 from utxo_index.metrics import METRICS
 from utxo_index.metrics.inputs import MetricInputs
 from utxo_index.metrics.result import Field, Kind, Result
+from utxo_index.metrics.supply import RowSupply, Supply, VectorSupply
 from utxo_index.prices.series import PriceSeries
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from utxo_index.backend import Backend
+    from utxo_index.row_filter import RowFilter
     from utxo_index.tables.index import Index
 
 
@@ -43,6 +46,7 @@ def load_inputs(
     at: str | None = None,
     spot_usd_micros: int | None = None,
     extend_last_price: bool = False,
+    row_filter: RowFilter | None = None,
 ) -> LoadedInputs:
     """The state of the coins at a block, with prices.
 
@@ -53,16 +57,20 @@ def load_inputs(
     spot_usd_micros : the price that values the coins; None: that of the block at `at`. Blocks after the last bar get it
         too, as a provisional price, unless the last price is extended
     extend_last_price : blocks after the last bar get the last close, as a provisional price
+    row_filter : answer from the rows of `utxos` that it keeps; these are of the tip. None: from the supply vector
 
     Raises
     ------
-    UsageError : no such block, or it lies beyond the prices
+    UsageError : no such block, or it lies beyond the prices; rows are asked for and there are none, or not of the block
     IndexFolderError : the index is damaged
     """
     time_unix = index.blocks.time_unix
-    height, notices = _choose_height(
-        index, prices, time_unix, at, may_be_unpriced=extend_last_price or spot_usd_micros is not None
-    )
+    may_be_unpriced = extend_last_price or spot_usd_micros is not None
+    if row_filter is None:
+        height, notices = _choose_height(index, prices, time_unix, at, may_be_unpriced=may_be_unpriced)
+    else:
+        index.require_utxos()
+        height, notices = _tip_of_rows(index, prices, time_unix, at, may_be_unpriced=may_be_unpriced), []
     provisional_usd_micros = (
         prices.last_close_usd_micros if extend_last_price or spot_usd_micros is None else spot_usd_micros
     )
@@ -78,20 +86,19 @@ def load_inputs(
             f"prices end {prices.last_day}: {n_provisional_blocks:,} blocks after that have the provisional price "
             f"{units.price_text(provisional_usd_micros)} USD"
         )
-    supply = index.supply_at(height, backend)
     inputs = MetricInputs(
         chain=index.chain,
         height=height,
         block_hash=index.block_hash(height),
         time_unix=int(time_unix[height]),
-        value_sats=supply.value_sats,
-        n_coins=supply.n_coins,
+        supply=_supply(index, height, backend, row_filter),
         created_sats=index.blocks.created_sats[: height + 1],
         spent_sats=index.blocks.spent_sats[: height + 1],
         price_usd_micros=price_usd_micros,
         spot_usd_micros=int(price_usd_micros[height]) if spot_usd_micros is None else spot_usd_micros,
         ath_usd_micros=ath_usd_micros,
         n_provisional_blocks=n_provisional_blocks,
+        filter_text="" if row_filter is None else row_filter.text,
     )
     return LoadedInputs(inputs, notices)
 
@@ -109,16 +116,16 @@ def answer(name: str, inputs: MetricInputs, backend: Backend, bins: BucketSpec |
         Field("hash", Kind.TEXT, units.txid_to_hex(inputs.block_hash)),
         Field("time", Kind.INTEGER, inputs.time_unix),
     )
+    of_which = (Field("filter", Kind.TEXT, inputs.filter_text),) if inputs.filter_text else ()
     provisional = Field("n_provisional_blocks", Kind.INTEGER, inputs.n_provisional_blocks)
-    return replace(result, fields=(*block, *result.fields, provisional))
+    return replace(result, fields=(*block, *of_which, *result.fields, provisional))
 
 
 def _choose_height(
     index: Index, prices: PriceSeries, time_unix: NDArray[np.int64], at: str | None, *, may_be_unpriced: bool
 ) -> tuple[int, list[str]]:
     """The height that is meant, and what to say about it."""
-    unpriced = time_unix >= prices.end_unix
-    first_unpriced = int(unpriced.argmax()) if unpriced.any() else index.tip_height + 1
+    first_unpriced = _first_unpriced(time_unix, prices)
     if at is None:
         if may_be_unpriced or first_unpriced > index.tip_height:
             return index.tip_height, []
@@ -130,6 +137,46 @@ def _choose_height(
     if height >= first_unpriced and not may_be_unpriced:
         raise _beyond_prices(f"--at {at} is beyond the prices", prices, time_unix, first_unpriced)
     return height, []
+
+
+def _tip_of_rows(
+    index: Index, prices: PriceSeries, time_unix: NDArray[np.int64], at: str | None, *, may_be_unpriced: bool
+) -> int:
+    """The tip's height, where it is the block that is meant and has a price: `utxos` knows no other."""
+    tip_height = index.tip_height
+    if at is not None and (height := resolve_at(at, index, time_unix)) != tip_height:
+        raise UsageError(
+            f"--at {at} is height {height}, and rows of `utxos` are those of the tip, height {tip_height}",
+            remedy="Leave out --at, or --rows and the filters.",
+        )
+    first_unpriced = _first_unpriced(time_unix, prices)
+    if first_unpriced <= tip_height and not may_be_unpriced:
+        raise _beyond_prices(
+            f"rows of `utxos` are those of the tip, height {tip_height}, which is beyond the prices",
+            prices,
+            time_unix,
+            first_unpriced,
+        )
+    return tip_height
+
+
+def _first_unpriced(time_unix: NDArray[np.int64], prices: PriceSeries) -> int:
+    """The first height that lies after the last bar; tip + 1 where none does."""
+    unpriced = time_unix >= prices.end_unix
+    return int(unpriced.argmax()) if unpriced.any() else len(time_unix)
+
+
+def _supply(index: Index, height: int, backend: Backend, row_filter: RowFilter | None) -> Supply:
+    if row_filter is None:
+        vector = index.supply_at(height, backend)
+        return VectorSupply(vector.value_sats, vector.n_coins)
+    end_height = min(row_filter.end_height, index.tip_height + 1)
+    first_height = min(row_filter.first_height, end_height)
+
+    def read_rows(columns: Sequence[str]) -> Iterator[dict[str, NDArray[Any]]]:
+        return index.read_utxos(columns, first_height, end_height)
+
+    return RowSupply(read_rows, row_filter, backend)
 
 
 def _beyond_prices(what: str, prices: PriceSeries, time_unix: NDArray[np.int64], first_unpriced: int) -> UsageError:

@@ -1,6 +1,7 @@
 """Batches of rows to a file or stdout, in any format, a batch at a time: memory does not grow with the table.
 
-In text, hashes are hex in display order, as everybody writes them; in Parquet and Arrow they are the table's own bytes.
+In text, hashes are hex in display order, as everybody writes them, and scripts are hex; in Parquet and Arrow both are
+the table's own bytes.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from utxo_index.cli.output import atomic_file
 
@@ -45,12 +48,12 @@ def _write_all(schema: pa.Schema, batches: Iterable[pa.RecordBatch], format: str
 
 @contextmanager
 def _csv(schema: pa.Schema, stream: IO[bytes]) -> Iterator[Write]:
-    text_schema = pa.schema([_text_field(field) for field in schema])
+    text_schema = pa.schema([pa.field(field.name, _text_type(field.type)) for field in schema])
     # Arrow would quote the names of the columns; numbers and hex need no quotes at all.
     stream.write((",".join(schema.names) + "\n").encode())
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
     with pyarrow.csv.CSVWriter(_Counted(stream), text_schema, write_options=options) as writer:
-        yield lambda batch: writer.write_batch(_as_text(batch, text_schema))
+        yield lambda batch: writer.write_batch(_as_text(batch))
 
 
 @contextmanager
@@ -121,33 +124,56 @@ class _Counted:
         """The stream belongs to the caller."""
 
 
-def _text_field(field: pa.Field) -> pa.Field:
-    return pa.field(field.name, pa.string()) if pa.types.is_fixed_size_binary(field.type) else field
+_HEX_DIGITS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), "<u2")
+"""The two hex digits of each byte."""
 
 
-def _as_text(batch: pa.RecordBatch, text_schema: pa.Schema) -> pa.RecordBatch:
-    columns = [
-        pa.array(_display_hex(column), pa.string()) if pa.types.is_fixed_size_binary(column.type) else column
-        for column in batch.columns
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=text_schema)
+def _as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch as CSV and JSON have it: hashes in display hex, scripts in hex, words of a dictionary as themselves."""
+    columns = [_text_column(column) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
-def _display_hex(hashes: pa.FixedSizeBinaryArray) -> list[str]:
-    """Hashes in internal order as hex in display order."""
-    digits = b"".join(value[::-1] for value in hashes.to_pylist()).hex()
-    width = 2 * hashes.type.byte_width
-    return [digits[at : at + width] for at in range(0, len(digits), width)]
+def _text_type(of: pa.DataType) -> pa.DataType:
+    if pa.types.is_binary(of):
+        return pa.large_string()
+    return pa.string() if pa.types.is_fixed_size_binary(of) or pa.types.is_dictionary(of) else of
+
+
+def _text_column(column: pa.Array) -> pa.Array:
+    if pa.types.is_fixed_size_binary(column.type):
+        width = column.type.byte_width
+        raw = np.frombuffer(column.buffers()[1] or b"", np.uint8)
+        hashes = raw.reshape(-1, width)[column.offset : column.offset + len(column)]
+        offsets = 2 * width * np.arange(len(column) + 1, dtype=np.int32)
+        return pa.StringArray.from_buffers(len(column), pa.py_buffer(offsets), _hex(hashes[:, ::-1]))
+    if pa.types.is_binary(column.type):
+        offsets = np.frombuffer(column.buffers()[1] or bytes(4), np.int32)
+        offsets = offsets[column.offset : column.offset + len(column) + 1].astype(np.int64)
+        content = np.frombuffer(column.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]]
+        offsets = 2 * (offsets - offsets[0])
+        return pa.LargeStringArray.from_buffers(len(column), pa.py_buffer(offsets), _hex(content))
+    return column.cast(_text_type(column.type))
+
+
+def _hex(content: NDArray[np.uint8]) -> pa.Buffer:
+    return pa.py_buffer(np.ascontiguousarray(_HEX_DIGITS[content]))
 
 
 def _json_lines(batch: pa.RecordBatch) -> Iterator[bytes]:
-    """A JSON object for each row. All numbers here are integers below 2^53 (21e14 satoshis), so plain JSON numbers."""
+    """A JSON object for each row. All numbers here are integers below 2^53 (21e14 satoshis), so plain JSON numbers.
+
+    Texts are hex digits and names: nothing in them needs escaping.
+    """
     columns: list[list[Any]] = []
     forms = []
-    for field, column in zip(batch.schema, batch.columns, strict=True):
-        is_hash = pa.types.is_fixed_size_binary(field.type)
-        columns.append(_display_hex(column) if is_hash else column.to_pylist())
-        forms.append(f"{json.dumps(field.name)}: " + ('"%s"' if is_hash else "%d"))
+    for name, column in zip(batch.schema.names, _as_text(batch).columns, strict=True):
+        if pa.types.is_boolean(column.type):
+            columns.append(["true" if value else "false" for value in column.to_pylist()])
+            forms.append(f"{json.dumps(name)}: %s")
+        else:
+            columns.append(column.to_pylist())
+            forms.append(f"{json.dumps(name)}: " + ("%d" if pa.types.is_integer(column.type) else '"%s"'))
     form = "{" + ", ".join(forms) + "}"
     for row in zip(*columns, strict=True):
         yield (form % row).encode()

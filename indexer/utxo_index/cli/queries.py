@@ -5,15 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from utxo_index.backend import BACKEND_NAMES, BACKEND_VARIABLE
 from utxo_index.cli.index_option import chain_options, index_option, resolve_index
 from utxo_index.cli.output import FORMATS, choose_format, write_result
+from utxo_index.cli.row_options import row_filter_options
 from utxo_index.errors import UsageError
 from utxo_index.metrics import METRICS, Metric
+from utxo_index.row_filter import RowFilter
+
+if TYPE_CHECKING:
+    from utxo_index.metrics.result import Result
 
 _OPTIONS = (
     click.option("--at", metavar="HEIGHT|YYYY-MM-DD|HASH", help="The block, or the UTC day. Default: the last priced."),
@@ -39,6 +44,7 @@ _OPTIONS = (
     ),
     click.option("--output", "-o", metavar="FILE", help="Write to FILE, whole or not at all; - is stdout."),
     click.option("--no-header", is_flag=True, help="Leave the line of column names out of csv and tables."),
+    click.option("--rows", is_flag=True, help="Answer from the rows of utxos, which are of the tip. Filters imply it."),
 )
 _BINS_OPTION = click.option(
     "--bins",
@@ -51,19 +57,20 @@ _BINS_OPTION = click.option(
 
 def _command(metric: Metric) -> click.Command:
     def run(**options: Any) -> None:
-        _answer(metric.name, **options)
+        _answer(metric, **options)
 
+    filtered = row_filter_options(run, hidden=bool(metric.no_filter_because))
     command: Callable[..., None] = functools.reduce(
         lambda wrapped, option: option(wrapped),
         reversed(_OPTIONS + ((_BINS_OPTION,) if metric.takes_bins else ())),
-        run,
+        filtered,
     )
     name = metric.name.replace("_", "-")
     return click.command(name, help=metric.summary)(index_option(chain_options(command)))
 
 
 def _answer(
-    name: str,
+    metric: Metric,
     *,
     index: Path | None,
     chain: str | None,
@@ -76,6 +83,8 @@ def _answer(
     format: str | None,
     output: str | None,
     no_header: bool,
+    rows: bool,
+    row_filter: RowFilter | None,
     bins: str | None = None,
 ) -> None:
     """Answer one question. What can be wrong with the question itself is said before anything is read."""
@@ -88,32 +97,40 @@ def _answer(
     chosen_format = choose_format(format, output)
     if no_header and chosen_format not in ("csv", "table"):
         raise UsageError(f"--no-header is for csv and table, not {chosen_format}")
-    choice = choose_backend(backend)
+    if row_filter is not None and metric.no_filter_because:
+        raise UsageError(f"{metric.name.replace('_', '-')} takes no row filter: {metric.no_filter_because}")
+    if rows and row_filter is None:
+        row_filter = RowFilter()
+    choose_backend(backend)
     spec = None if bins is None else parse_bins(bins)
     spot_usd_micros = None if spot is None else _spot_usd_micros(spot)
     folder = resolve_index(index, chain)
     series = load_prices(prices, fill_gaps=fill_gaps is not None)
 
-    def load() -> Any:
+    def ask() -> tuple[Result, list[str]]:
         opened = open_index(folder)
         if index is not None and chain is not None and opened.chain.name != chain:
             raise UsageError(f"--index {folder} is of chain {opened.chain.name}, not {chain}")
-        return load_inputs(
+        choice = choose_backend(backend, n_rows=0 if row_filter is None else opened.n_coins)
+        inputs, notices = load_inputs(
             opened,
             series,
             choice.backend,
             at=at,
             spot_usd_micros=spot_usd_micros,
             extend_last_price=extend_last_price,
+            row_filter=row_filter,
         )
+        notices = [*([choice.reason] if choice.is_automatic else []), *series.notices, *notices]
+        return answer(metric.name, inputs, choice.backend, spec), notices
 
     try:
-        inputs, notices = load()
+        result, notices = ask()
     except IndexReplacedError:  # a build put a new index there meanwhile; it is whole, so ask that one
-        inputs, notices = load()
-    for notice in (*([choice.reason] if choice.is_automatic else []), *series.notices, *notices):
+        result, notices = ask()
+    for notice in notices:
         click.echo(notice, err=True)
-    write_result(answer(name, inputs, choice.backend, spec), format=chosen_format, output=output, header=not no_header)
+    write_result(result, format=chosen_format, output=output, header=not no_header)
 
 
 def _spot_usd_micros(text: str) -> int:

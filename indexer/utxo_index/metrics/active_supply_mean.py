@@ -22,14 +22,14 @@ def active_supply_mean(inputs: MetricInputs, backend: Backend) -> Result:
 
     Source: Cointime Economics (ARK Invest, Glassnode, 2023); Glassnode "True Market Mean Price", "AVIV".
     """
-    height, supply_sats = inputs.height, inputs.supply_sats
-    realized_cap = value_times_price(inputs.value_sats, inputs.price_usd_micros)
+    height = inputs.height
+    sums = inputs.supply.sums(inputs.price_usd_micros)
+    supply_sats, realized_cap = sums.value_sats, sums.value_times_price
     thermo_cap = value_times_price(inputs.chain.subsidies_sats(1, height + 1), inputs.price_usd_micros[1:])
     investor_cap = realized_cap - thermo_cap
 
     coinblocks_created = sum_of_running_sums((inputs.created_sats - inputs.spent_sats)[:height])
-    coinblocks_stored = sum_of_running_sums(inputs.value_sats[:height])
-    liveliness = 1 - Fraction(coinblocks_stored, coinblocks_created) if coinblocks_created else None
+    liveliness = 1 - Fraction(sums.value_times_age, coinblocks_created) if coinblocks_created else None
     active_supply_sats = None if liveliness is None else liveliness * supply_sats
     # 1e-14 USD / 1e-8 BTC = micro-USD per BTC
     value = Fraction(investor_cap) / (active_supply_sats * 10**6) if active_supply_sats else None

@@ -1,4 +1,4 @@
-"""What every metric is computed from: the coins alive at one height, by creation height, and their prices."""
+"""What every metric is computed from: the coins alive at one height, and the prices of the blocks up to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utxo_index.chains import Chain
+from utxo_index.metrics.supply import Supply
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class MetricInputs:
     chain : its money schedule
     block_hash : of `height`, internal order
     time_unix : header time of `height`
-    value_sats, n_coins : coins alive, by creation height
+    supply : the coins alive, or those of them that the question is about
+    filter_text : which these are, in words; empty for all
     created_sats, spent_sats : what each block created and spent, spendable outputs only
     price_usd_micros : price of each block, micro-USD per BTC
     spot_usd_micros : the price that values the coins now
@@ -29,16 +31,11 @@ class MetricInputs:
     height: int
     block_hash: bytes
     time_unix: int
-    value_sats: NDArray[np.int64]
-    n_coins: NDArray[np.int64]
+    supply: Supply
     created_sats: NDArray[np.int64]
     spent_sats: NDArray[np.int64]
     price_usd_micros: NDArray[np.int64]
     spot_usd_micros: int
     ath_usd_micros: int
     n_provisional_blocks: int
-
-    @property
-    def supply_sats(self) -> int:
-        """Satoshis in the set of unspent coins. (At most 2^51, so int64 cannot wrap.)"""
-        return int(self.value_sats.sum())
+    filter_text: str = ""

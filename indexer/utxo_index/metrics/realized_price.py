@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 
 from utxo_index.backend import Backend
-from utxo_index.metrics.exact_sums import value_times_price
 from utxo_index.metrics.inputs import MetricInputs
 from utxo_index.metrics.result import Field, Kind, Result, headline, lowest_terms
 
@@ -17,8 +16,8 @@ def realized_price(inputs: MetricInputs, backend: Backend) -> Result:
 
     Source: Coin Metrics `CapRealUSD`; supply is that of the set of unspent coins.
     """
-    supply_sats = inputs.supply_sats
-    realized_cap = value_times_price(inputs.value_sats, inputs.price_usd_micros)
+    sums = inputs.supply.sums(inputs.price_usd_micros)
+    supply_sats, realized_cap = sums.value_sats, sums.value_times_price
     # 1e-14 USD / 1e-8 BTC = micro-USD per BTC
     value = Fraction(realized_cap, supply_sats * 10**6) if supply_sats else None
     mvrv = Fraction(inputs.spot_usd_micros * supply_sats, realized_cap) if realized_cap else None

@@ -12,6 +12,7 @@ from utxo_index.buckets import Buckets, BucketSpec, PriceLevels
 from utxo_index.metrics.exact_sums import value_times_price_by_bucket
 from utxo_index.metrics.inputs import MetricInputs
 from utxo_index.metrics.result import Column, Field, Kind, Result, Table, Value
+from utxo_index.metrics.supply import SupplyByPrice
 
 _EDGE_COLUMNS = (Column("price_floor_usd", Kind.PRICE), Column("price_ceiling_usd", Kind.PRICE))
 _SUPPLY_COLUMNS = (
@@ -31,24 +32,25 @@ def urpd(inputs: MetricInputs, backend: Backend, bins: BucketSpec) -> Result:
 
     Source: Glassnode, "UTXO Realized Price Distribution".
     """
-    prices = inputs.price_usd_micros
-    made = bins.buckets(_price_levels(inputs))
+    supply = inputs.supply.by_price(inputs.price_usd_micros)
+    prices = supply.price_usd_micros
+    made = bins.buckets(_price_levels(inputs, supply))
     outside_names: tuple[str, ...]
     if isinstance(made, Buckets):
         edges, outside_names = made.edges_usd_micros.tolist(), ("below", "above")
         # What lies outside gets two buckets behind the others: one pass sums everything.
-        bucket_by_height = made.bucket_by_height(prices)
-        bucket_by_height[bucket_by_height < 0] = made.n_buckets + 1
-        bucket_by_height[prices < edges[0]] = made.n_buckets
+        bucket_of_price = made.bucket_of_price(prices)
+        bucket_of_price[bucket_of_price < 0] = made.n_buckets + 1
+        bucket_of_price[prices < edges[0]] = made.n_buckets
     else:
         edges, outside_names = [], ("unbucketed",)
-        bucket_by_height = np.zeros(len(prices), dtype=np.int64)
+        bucket_of_price = np.zeros(len(prices), dtype=np.int64)
     n_buckets = max(len(edges) - 1, 0)
     n_places = n_buckets + len(outside_names)
-    sats, coins = backend.bucket_supply(inputs.value_sats, inputs.n_coins, bucket_by_height, n_places)
-    caps = value_times_price_by_bucket(inputs.value_sats, prices, bucket_by_height, n_places)
+    sats, coins = backend.bucket_supply(supply.value_sats, supply.n_coins, bucket_of_price, n_places)
+    caps = value_times_price_by_bucket(supply.value_sats, prices, bucket_of_price, n_places)
 
-    supply_sats = inputs.supply_sats
+    supply_sats = int(supply.value_sats.sum())  # at most 2^51
     places: list[tuple[Value, ...]] = [
         (value_sats, value_sats, n_coins, Fraction(value_sats, supply_sats) if supply_sats else None, realized_cap)
         for value_sats, n_coins, realized_cap in zip(sats.tolist(), coins.tolist(), caps, strict=True)
@@ -78,8 +80,8 @@ def urpd(inputs: MetricInputs, backend: Backend, bins: BucketSpec) -> Result:
     )
 
 
-def _price_levels(inputs: MetricInputs) -> PriceLevels:
-    prices_alive = inputs.price_usd_micros[inputs.n_coins > 0]
+def _price_levels(inputs: MetricInputs, supply: SupplyByPrice) -> PriceLevels:
+    prices_alive = supply.price_usd_micros[supply.n_coins > 0]
     return PriceLevels(
         spot_usd_micros=inputs.spot_usd_micros,
         ath_usd_micros=inputs.ath_usd_micros,

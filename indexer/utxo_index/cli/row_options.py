@@ -1,0 +1,58 @@
+"""Which rows of `utxos` a command is about: options shared by questions and `export utxos`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from utxo_index.row_filter import parse_row_filter
+from utxo_index.schema import SCRIPT_TYPES
+
+
+def row_filter_options(command: Callable[..., Any], *, hidden: bool = False) -> Callable[..., Any]:
+    """Give a command the row filters; it gets one argument `row_filter`, a RowFilter, or None where none is given.
+
+    `hidden`: a command that takes none says why when it is given one, but does not offer them in its help.
+    """
+
+    @click.option(
+        "--value",
+        metavar="A..B",
+        hidden=hidden,
+        help="Coins worth at least A and less than B: 0.1btc..1btc, 546sat.. or ..1btc.",
+    )
+    @click.option(
+        "--script-type",
+        multiple=True,
+        type=click.Choice(SCRIPT_TYPES),
+        metavar="NAME",
+        hidden=hidden,
+        help=f"Coins of this output type; may be repeated. {', '.join(SCRIPT_TYPES)}.",
+    )
+    @click.option(
+        "--coinbase/--no-coinbase",
+        default=None,
+        hidden=hidden,
+        help="Only coins that a coinbase created; only others.",
+    )
+    @click.option(
+        "--created",
+        metavar="A..B",
+        hidden=hidden,
+        help="Coins created at height A or above, and below B: 100..200, 100.. or ..200.",
+    )
+    @functools.wraps(command)
+    def with_filter(
+        *args: Any,
+        value: str | None,
+        script_type: tuple[str, ...],
+        coinbase: bool | None,
+        created: str | None,
+        **options: Any,
+    ) -> Any:
+        return command(*args, row_filter=parse_row_filter(value, script_type, coinbase, created), **options)
+
+    return with_filter
