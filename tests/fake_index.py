@@ -7,7 +7,7 @@ from random import Random
 from types import SimpleNamespace
 
 import numpy as np
-from reference import Block, Spend
+from reference import Block, Coin, Spend, supply_vector
 
 from utxo_index.chains import CHAINS
 from utxo_index.errors import UsageError
@@ -36,12 +36,35 @@ def random_blocks(seed: int, n_blocks: int, *, start_unix: int = FIRST_DAY_UNIX)
     return blocks
 
 
-class FakeIndex:
-    """The part of `tables.index.Index` that queries use."""
+def unspent_coins(seed: int, blocks: list[Block]) -> list[Coin]:
+    """Coins that add up to the supply at the tip, of all types, in table order; some are worth nothing."""
+    random = Random(seed)
+    coins = []
+    for height, (sats, n_coins) in enumerate(zip(*supply_vector(blocks, len(blocks) - 1), strict=True)):
+        cuts = sorted(random.choice([0, sats, random.randint(0, sats)]) for _ in range(n_coins - 1))
+        for k, (low, high) in enumerate(zip([0, *cuts], [*cuts, sats], strict=True) if n_coins else ()):
+            coins.append(Coin(height, high - low, k == 0 and random.random() < 0.5, random.randrange(10)))
+    return coins
 
-    def __init__(self, blocks: list[Block], chain: str = "regtest") -> None:
+
+def coin_columns(coins: list[Coin]) -> dict[str, np.ndarray]:
+    """The columns of `utxos` that reductions read."""
+    dtypes = {"created_height": np.int32, "value_sats": np.int64, "is_coinbase": np.bool_, "script_type": np.uint8}
+    columns = {name: np.array([getattr(coin, name) for coin in coins], dtype) for name, dtype in dtypes.items()}
+    for column in columns.values():
+        column.flags.writeable = False
+    return columns
+
+
+class FakeIndex:
+    """The part of `tables.index.Index` that queries use; with `coins`, the rows of `utxos` too."""
+
+    def __init__(self, blocks: list[Block], chain: str = "regtest", coins: list[Coin] | None = None) -> None:
         self.chain = CHAINS[chain]
         self.tip_height = len(blocks) - 1
+        self.n_coins = sum(supply_vector(blocks, self.tip_height)[1])
+        self.has_utxos = coins is not None
+        self._coins = coins or []
         self.blocks = SimpleNamespace(
             time_unix=_column(block.time_unix for block in blocks),
             created_sats=_column(block.created_sats for block in blocks),
@@ -52,6 +75,16 @@ class FakeIndex:
 
     def block_hash(self, height: int) -> bytes:
         return sha256(f"block {height}".encode()).digest()
+
+    def require_utxos(self) -> None:
+        if not self.has_utxos:
+            raise UsageError("the index has no utxos", remedy="Add them: `utxo-index build --add-utxos`")
+
+    def read_utxos(self, columns, first_height=0, end_height=None):
+        coins = [c for c in self._coins if first_height <= c.created_height < (end_height or self.tip_height + 1)]
+        for first in range(0, len(coins), 7):
+            chunk = coin_columns(coins[first : first + 7])
+            yield {name: chunk[name] for name in columns}
 
     def height_of_hash(self, block_hash: bytes) -> int:
         for height in range(self.tip_height + 1):

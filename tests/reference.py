@@ -30,6 +30,15 @@ class Block(NamedTuple):
     spends: Sequence[Spend] = ()
 
 
+class Coin(NamedTuple):
+    """An unspent output, as a row of `utxos`; the script type is its code."""
+
+    created_height: int
+    value_sats: int
+    is_coinbase: bool = False
+    script_type: int = 0
+
+
 class Bar(NamedTuple):
     """A price from `start_unix` on, until before `end_unix`."""
 
@@ -56,6 +65,46 @@ def bucket_supply(value_sats, n_coins, bucket_by_height, n_buckets):
             sats[bucket] += value_sats[height]
             coins[bucket] += n_coins[height]
     return sats, coins
+
+
+def kept(coins: Sequence[Coin], row_filter) -> list[Coin]:
+    return [
+        coin
+        for coin in coins
+        if row_filter.min_value_sats <= coin.value_sats < row_filter.end_value_sats
+        and row_filter.first_height <= coin.created_height < row_filter.end_height
+        and row_filter.script_type_mask >> coin.script_type & 1
+        and row_filter.is_coinbase in (None, coin.is_coinbase)
+    ]
+
+
+def supply_by_height(coins, row_filter, n_heights):
+    sats, n_coins = [0] * n_heights, [0] * n_heights
+    for coin in kept(coins, row_filter):
+        sats[coin.created_height] += coin.value_sats
+        n_coins[coin.created_height] += 1
+    return sats, n_coins
+
+
+def bucket_supply_rows(coins, row_filter, bucket_by_height, n_buckets):
+    sats, n_coins = [0] * n_buckets, [0] * n_buckets
+    for coin in kept(coins, row_filter):
+        bucket = bucket_by_height[coin.created_height]
+        if bucket != -1:
+            sats[bucket] += coin.value_sats
+            n_coins[bucket] += 1
+    return sats, n_coins
+
+
+def cost_basis_sums(coins, row_filter, prices):
+    """(Σ value, Σ value · price, Σ value · age in blocks at the height of the last price, coins)."""
+    coins = kept(coins, row_filter)
+    return (
+        sum(coin.value_sats for coin in coins),
+        sum(coin.value_sats * prices[coin.created_height] for coin in coins),
+        sum(coin.value_sats * (len(prices) - 1 - coin.created_height) for coin in coins),
+        len(coins),
+    )
 
 
 # The chain

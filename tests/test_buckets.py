@@ -25,7 +25,7 @@ def test_ath_edges_round_up_and_the_top_bucket_holds_the_high():
     assert (edges, top_closed) == ([0, 34, 67, 100], True)  # rounded down: 33, 66
     buckets = parse_bins("ath:3").buckets(PriceLevels(0, 100, 0))
     # A coin bought exactly at the high must not fall out of a half-open top bucket.
-    assert buckets.bucket_by_height(np.array([0, 33, 34, 99, 100, 101])).tolist() == [0, 0, 1, 2, 2, -1]
+    assert buckets.bucket_of_price(np.array([0, 33, 34, 99, 100, 101])).tolist() == [0, 0, 1, 2, 2, -1]
 
 
 def test_ath_of_zero_has_no_buckets_but_a_reason():
@@ -35,7 +35,7 @@ def test_ath_of_zero_has_no_buckets_but_a_reason():
 def test_ath_below_one_micro_usd_a_bucket():
     buckets = parse_bins("ath:100").buckets(PriceLevels(0, 1, 1))
     assert buckets.edges_usd_micros.tolist() == [0] + [1] * 100
-    assert buckets.bucket_by_height(np.array([0, 1])).tolist() == [0, 99]
+    assert buckets.bucket_of_price(np.array([0, 1])).tolist() == [0, 99]
 
 
 def test_pct_edges_round_up_and_the_top_edge_is_open():
@@ -46,7 +46,7 @@ def test_pct_edges_round_up_and_the_top_edge_is_open():
     assert len(edges) == 101
     assert not top_closed
     buckets = parse_bins("pct:2x50").buckets(PriceLevels(3300, 0, 0))
-    assert buckets.bucket_by_height(np.array([0, 3299, 3300, 6599, 6600])).tolist() == [0, 49, 50, 99, -1]
+    assert buckets.bucket_of_price(np.array([0, 3299, 3300, 6599, 6600])).tolist() == [0, 49, 50, 99, -1]
 
 
 def test_pct_without_a_spot_price_has_no_buckets_but_a_reason():
@@ -171,4 +171,4 @@ def test_edges_agree_with_the_reference(n, ath, spot, highest, per_decade, step_
 def test_every_price_is_placed_as_in_the_reference(edges, top_closed, prices):
     buckets = Buckets(np.array(edges, dtype=np.int64), top_closed)
     expected = [reference.bucket_of(price, edges, top_closed) for price in prices]
-    assert buckets.bucket_by_height(np.array(prices, dtype=np.int64)).tolist() == expected
+    assert buckets.bucket_of_price(np.array(prices, dtype=np.int64)).tolist() == expected

@@ -323,9 +323,11 @@ def test_numba_cache_is_renewed_with_sources_and_modes(monkeypatch):
 def test_kernel_modules_are_those_that_import_numba():
     modules = numba_cache.kernel_modules()
     assert "utxo_index.core_files.raw_load" in modules
-    package = ROOT / "indexer" / "utxo_index"
+    assert "utxo_index_cpu_fallback.reduction_fns" in modules
+    packages = [ROOT / "indexer" / "utxo_index", ROOT / "cpu_fallback" / "utxo_index_cpu_fallback"]
     found = {
-        ".".join(("utxo_index", *path.relative_to(package).with_suffix("").parts))
+        ".".join((package.name, *path.relative_to(package).with_suffix("").parts))
+        for package in packages
         for path in package.rglob("*.py")
         if re.search(r"^\s*(from|import) numba\b", path.read_text(), re.MULTILINE)
     }

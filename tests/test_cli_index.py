@@ -128,6 +128,8 @@ def test_status_json(utxo_index, index):
         "blocks_bytes": stats["blocks"][1],
         "spends_rows": stats["spends"][0],
         "spends_bytes": stats["spends"][1],
+        "utxos_rows": 6029,
+        "utxos_bytes": stats["utxos"][1],
         "supply_rows": stats["supply"][0],
         "supply_bytes": stats["supply"][1],
         "prices": "bundled daily closes",
@@ -218,7 +220,7 @@ def test_export_to_a_named_format(utxo_index, tmp_path):
 
 def test_what_cannot_be_asked_is_exit_2(utxo_index, tmp_path):
     for args in (
-        ["export", "utxos"],
+        ["export", "coins"],
         ["export", "blocks", "--at", "1001"],
         ["export", "blocks", "--at", "00" * 32],
         ["export", "blocks", "-o", str(tmp_path)],

@@ -18,6 +18,7 @@ from utxo_index.chains import CHAINS
 from utxo_index.metrics import METRICS
 from utxo_index.metrics.exact_sums import sum_of_running_sums, value_times_price, value_times_price_by_bucket
 from utxo_index.metrics.inputs import MetricInputs
+from utxo_index.metrics.supply import VectorSupply
 from utxo_index.query import answer
 
 some = settings(max_examples=40, deadline=None)
@@ -35,8 +36,7 @@ def inputs_of(blocks, prices, *, height=None, spot=0, ath=0):
         height=height,
         block_hash=index.block_hash(height),
         time_unix=blocks[height].time_unix,
-        value_sats=supply.value_sats,
-        n_coins=supply.n_coins,
+        supply=VectorSupply(supply.value_sats, supply.n_coins),
         created_sats=index.blocks.created_sats[: height + 1],
         spent_sats=index.blocks.spent_sats[: height + 1],
         price_usd_micros=np.array(prices[: height + 1], dtype=np.int64),
@@ -212,7 +212,7 @@ def test_linear_and_log_reach_above_coins_of_no_value_too():
     assert ask("urpd", inputs, "linear:10").table.rows[-1][:3] == (90 * USD, 100 * USD, 0)
     assert ask("urpd", inputs, "linear:10").table.rows[-1][4] == 1
     # … but not above a price at which no coin is left
-    empty = replace(inputs, n_coins=np.array([0, 1, 0]))
+    empty = replace(inputs, supply=VectorSupply(inputs.supply.value_sats, np.array([0, 1, 0])))
     assert ask("urpd", empty, "linear:10").table.rows[-1][:2] == (0, 10 * USD)
 
 

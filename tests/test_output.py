@@ -298,7 +298,7 @@ def test_data_goes_to_stdout_and_words_to_stderr(ask):
     assert len(row) == len(header)
     height = int(row[1])
     assert result.stderr.splitlines() == [
-        "backend numpy (auto: the only one in this version)",
+        "backend numpy (auto: numba from 50,000,000 rows on)",
         f"prices end 2024-01-20: answering for height {height} (tip 39)",
     ]
     assert ask("realized_price", "--backend", "numpy", "--at", "3").stderr == ""
@@ -350,7 +350,6 @@ def test_prices_may_be_brought_along(ask):
         ["--spot", "-1"],
         ["--spot", "nan"],
         ["--backend", "cuda"],
-        ["--backend", "numba"],
         ["--bins", "pct:3x50"],
         ["--no-header", "--format", "json"],
         ["-o", "file.xls"],

@@ -150,8 +150,8 @@ def test_inputs_agree_with_the_reference(tmp_path_factory, seed, data):
     assert inputs.price_usd_micros.tolist() == expected
     assert inputs.spot_usd_micros == (spot if spot is not None else expected[-1])
     assert inputs.ath_usd_micros == reference.all_time_high(blocks, bars, height, provisional)
-    assert inputs.value_sats.tolist() == reference.supply_vector(blocks, height)[0]
-    assert inputs.n_coins.tolist() == reference.supply_vector(blocks, height)[1]
+    assert inputs.supply.value_sats.tolist() == reference.supply_vector(blocks, height)[0]
+    assert inputs.supply.n_coins.tolist() == reference.supply_vector(blocks, height)[1]
 
 
 def test_a_result_begins_with_its_block(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from utxo_index.cli.exit_codes import EXIT_CODES
 from utxo_index.cli.main import COMMANDS, run
-from utxo_index.schema import TABLES
+from utxo_index.schema import TABLES, table_columns
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -51,7 +51,7 @@ def test_every_command_runs_as_printed(capsys):
 @pytest.mark.usefixtures("newcomer")
 def test_python_runs_as_printed():
     names = {}
-    (code,) = blocks("python")
+    (code,) = (block for block in blocks("python") if "polars" not in block)  # that one: test_export_utxos.py
     exec(code, names)
     assert names["spends"].num_rows > 0
     assert names["blocks"].num_rows == 1001
@@ -75,8 +75,10 @@ def test_every_exit_code_is_named():
 
 
 def test_every_column_is_described_in_its_table():
-    for table, columns in TABLES.items():
+    for table in TABLES:
         (part,) = re.findall(rf"^`{table}`: .*?(?=^`|\Z)", README, re.MULTILINE | re.DOTALL)
         described = re.findall(r"^\| `(\w+)` \| (\w+)", part, re.MULTILINE)
-        types = {"<i4": "int32", "<i8": "int64", "S32": "fixed"}
+        types = {"<i4": "int32", "<i8": "int64", "|b1": "bool", "S32": "fixed", "script type": "dictionary"}
+        types["bytes"] = "binary"
+        columns = table_columns(table, with_scripts=table == "utxos")
         assert described == [(name, types[dtype]) for name, dtype in columns.items()], table

@@ -17,7 +17,6 @@ import pytest
 from made_up_index import CHAIN, History, begin, build, random_history, write_next_part
 
 from utxo_index.errors import IndexFolderError, IndexUnfinishedError, UsageError
-from utxo_index.schema import TABLES
 from utxo_index.tables import supply
 from utxo_index.tables.index import Index, IndexReplacedError, open_index
 from utxo_index.tables.replace_index import replace_index
@@ -51,7 +50,7 @@ def answers(index: Index, history: History = HISTORY) -> bool:
     for name in ("time_unix", "n_created", "n_spent", "created_sats", "spent_sats"):
         assert np.array_equal(getattr(index.blocks, name), history.blocks[name])
     assert index.height_of_hash(history.tip_hash) == history.tip_height
-    for table in TABLES:
+    for table in index.manifest.tables:
         rows = pa.Table.from_batches(index.read_table(table))
         if table == "spends":
             assert list(zip(*(column.to_pylist() for column in rows.columns), strict=True)) == history.spends

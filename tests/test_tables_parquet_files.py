@@ -13,7 +13,7 @@ import pytest
 from test_tables_digest import random_columns
 
 from utxo_index.errors import IndexFolderError, NoSpaceError
-from utxo_index.schema import TABLES
+from utxo_index.schema import SCRIPT_TYPES, TABLES
 from utxo_index.tables import durable_files, parquet_writer
 from utxo_index.tables.digest import RowDigest
 from utxo_index.tables.manifest import FileEntry
@@ -51,7 +51,7 @@ def test_round_trip(tmp_path: Path, table: str, row_group_rows: int) -> None:
     digest = RowDigest(TABLES[table])
     digest.update(columns)
     assert entry.content_digest == digest.hexdigest()
-    assert entry.rows == len(columns[0])
+    assert (entry.rows, entry.script_digest) == (len(columns[0]), None)
     for wanted, found in zip(columns, read(tmp_path, entry, table), strict=True):
         assert found.dtype == wanted.dtype
         assert np.array_equal(wanted, found)
@@ -106,9 +106,20 @@ def test_other_tools_can_read_it(tmp_path: Path, table: str) -> None:
     assert rows.column_names == list(TABLES[table])
     assert not any(field.nullable for field in rows.schema)
     for name, dtype in TABLES[table].items():
-        assert rows.schema.field(name).type == {"<i4": pa.int32(), "<i8": pa.int64(), "S32": pa.binary(32)}[dtype]
+        assert (
+            rows.schema.field(name).type
+            == {
+                "<i4": pa.int32(),
+                "<i8": pa.int64(),
+                "|b1": pa.bool_(),
+                "S32": pa.binary(32),
+                "script type": pa.dictionary(pa.int8(), pa.string()),
+            }[dtype]
+        )
     for name, column in zip(TABLES[table], columns, strict=True):
         values = [bytes(value) for value in column] if column.ndim == 2 else column.tolist()
+        if name == "script_type":
+            values = [SCRIPT_TYPES[code] for code in values]
         assert rows.column(name).to_pylist() == values
 
 
