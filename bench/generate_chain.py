@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import io
 import json
-import re
 import struct
 import sys
 import time
@@ -32,6 +31,7 @@ from utxo_index.chains import CHAINS, COIN_SATS
 numba_cache.prepare()
 
 from bench import chain_fns as fns  # noqa: E402
+from bench.byte_count import byte_count  # noqa: E402
 from utxo_index.core_files.merkle_fns import merkle_root  # noqa: E402
 
 REGTEST = CHAINS["regtest"]
@@ -356,14 +356,6 @@ def generate(
     facts = {"plan": asdict(plan), "truth": asdict(truth)}
     (blocks.parent / "chain_truth.json").write_text(json.dumps(facts, indent=1) + "\n")
     return truth
-
-
-def byte_count(text: str) -> int:
-    """20GB, 1.7GB, 300MB or a plain number of bytes."""
-    match = re.fullmatch(r"([\d.]+)\s*(|k|M|G)B?", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"not a number of bytes: {text}")
-    return int(float(match[1]) * {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}[match[2]])
 
 
 def main() -> None:

@@ -5,14 +5,13 @@ checkpoint interval create coins and spend none, the blocks of that interval spe
 3,500 rows each), so that the worst case, the height just before a checkpoint, replays seven million rows. Then it times
 `python -c "... supply_at(height)"` from start to exit, and a process that only imports what that one imports.
 
-    python bench/query_index.py [--heights 1000000] [--rows-per-block 3500] [--repeats 7] [--folder DIR]
+    python -m bench.query_index [--heights 1000000] [--rows-per-block 3500] [--repeats 7] [--folder DIR]
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,12 +23,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import report
+from bench.report import Section
 from utxo_index.chains import CHAINS
 from utxo_index.schema import BLOCKS_COLUMNS, CHECKPOINT_BLOCKS, PART_BLOCKS
 from utxo_index.tables.index import open_index
 from utxo_index.tables.writer import IndexWriter
 
 CHAIN = CHAINS["main"]
+HEIGHTS, ROWS_PER_BLOCK, REPEATS = 1_000_000, 3_500, 7
+QUERY_S = 0.6
 IMPORTS = """
 import sys
 from pathlib import Path
@@ -45,6 +48,7 @@ print(int(supply.value_sats.sum()), int(supply.n_coins.sum()))
 assert "numba" not in sys.modules
 """
 )
+COMMAND = "from utxo_index.cli import main; main()"
 
 
 def made_up_history(
@@ -114,46 +118,59 @@ def build(folder: Path, n_heights: int, rows_per_block: int, first_spending: int
         writer.finish()
 
 
-def median_seconds(command: list[str], repeats: int) -> float:
-    """Median wall seconds of a command from start to exit; it must succeed."""
+def seconds_of(command: list[str], repeats: int) -> list[float]:
+    """Wall seconds of a command from start to exit, run some times; it must succeed."""
     seconds = []
     for _ in range(repeats):
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    return seconds
+
+
+def section(n_heights: int, rows_per_block: int, repeats: int, keep: Path | None = None) -> Section:
+    """Build the index and query it at heights of all kinds."""
+    last_checkpoint = (n_heights - 2) // CHECKPOINT_BLOCKS * CHECKPOINT_BLOCKS
+    first_spending = max(2, last_checkpoint - CHECKPOINT_BLOCKS + 1)
+    heights = {
+        "just before a checkpoint, the worst": last_checkpoint - 1,
+        "on that checkpoint": last_checkpoint,
+        "half way between two": last_checkpoint - CHECKPOINT_BLOCKS // 2,
+        "tip": n_heights - 1,
+        "a part's border": n_heights // 2 // PART_BLOCKS * PART_BLOCKS,
+        "genesis": 0,
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = keep or Path(temporary) / "index"
+        if not (folder / "manifest.json").exists():
+            build(folder, n_heights, rows_per_block, first_spending)
+        sizes = [
+            f"`{name}` {rows:,} rows, {size_bytes / 1e6:.1f} MB"
+            for name, (rows, size_bytes, _) in open_index(folder).table_stats().items()
+        ]
+        program = [sys.executable, "-c"]
+        imports = seconds_of([*program, IMPORTS, str(folder)], repeats)
+        figures = [report.plain("Python and the imports alone", imports, " s")]
+        for what, height in heights.items():
+            found = seconds_of([*program, QUERY, str(folder), str(height)], repeats)
+            figures.append(report.at_most(f"supply vector at {height:,} ({what})", found, QUERY_S, " s"))
+        program += [COMMAND, "realized-price", "--index", str(folder), "--chain", "main", "--at"]
+        for what in ("just before a checkpoint, the worst", "a part's border"):
+            found = seconds_of([*program, str(heights[what]), "--spot", "100000", "--extend-last-price"], repeats)
+            name = f"`utxo-index realized-price --at {heights[what]:,}` ({what})"
+            figures.append(report.at_most(name, found, QUERY_S, " s"))
+    notes = [f"{repeats} processes each, from start to exit: median (lowest–highest).", f"{'; '.join(sizes)}."]
+    return Section(f"Queries on an index of {n_heights:,} heights", figures, notes)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--heights", type=int, default=1_000_000)
-    parser.add_argument("--rows-per-block", type=int, default=3_500)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--heights", type=int, default=HEIGHTS)
+    parser.add_argument("--rows-per-block", type=int, default=ROWS_PER_BLOCK)
+    parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--folder", type=Path, help="build or reuse the index here instead of in a temporary folder")
     arguments = parser.parse_args()
-    last_checkpoint = (arguments.heights - 2) // CHECKPOINT_BLOCKS * CHECKPOINT_BLOCKS
-    first_spending = max(2, last_checkpoint - CHECKPOINT_BLOCKS + 1)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.folder or Path(temporary) / "index"
-        if not (folder / "manifest.json").exists():
-            start = time.perf_counter()
-            build(folder, arguments.heights, arguments.rows_per_block, first_spending)
-            print(f"built in {time.perf_counter() - start:.1f} s")
-        for name, (rows, size_bytes, files) in open_index(folder).table_stats().items():
-            print(f"  {name}: {rows:,} rows, {size_bytes / 1e6:.1f} MB, {size_bytes / rows:.2f} B/row, {files} files")
-        imports = median_seconds([sys.executable, "-c", IMPORTS, str(folder)], arguments.repeats)
-        print(f"python and imports alone: {imports:.3f} s")
-        heights = {
-            "worst: just before a checkpoint": last_checkpoint - 1,
-            "on that checkpoint": last_checkpoint,
-            "half way between two": last_checkpoint - CHECKPOINT_BLOCKS // 2,
-            "tip": arguments.heights - 1,
-            "a part border": arguments.heights // 2 // PART_BLOCKS * PART_BLOCKS,
-            "genesis": 0,
-        }
-        for what, height in heights.items():
-            seconds = median_seconds([sys.executable, "-c", QUERY, str(folder), str(height)], arguments.repeats)
-            print(f"supply_at {height:>9,} ({what}): {seconds:.3f} s, imports {100 * imports / seconds:.0f} %")
+    print(report.markdown([section(arguments.heights, arguments.rows_per_block, arguments.repeats, arguments.folder)]))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Where the reading side spends its time: each stage of `parse_span` alone, on spans that are in cache as in a build.
 
-python -m bench.stages [FOLDER]      a chain of `generate_chain`
+python -m bench.stages [--chain FOLDER]
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numba import njit
 
+from bench import report, standard_chain
+from bench.report import Figure, Section
 from utxo_index import numba_cache
 
 numba_cache.prepare()
@@ -30,6 +32,8 @@ from utxo_index.core_files.undo_fns import decode_undo, group_by_height  # noqa:
 from utxo_index.core_files.undo_pairing import pair_undo  # noqa: E402
 
 STAGES = ("read", "unmask", "header and undo hashes", "walk", "undo decode", "group by height", "txids", "merkle root")
+UNITS = {"walk": "txs", "undo decode": "coins", "group by height": "coins", "txids": "txs", "merkle root": "txs"}
+UNDO_NS = 18.0
 
 
 def best_chain(blocks: Path) -> BestChain:
@@ -118,31 +122,54 @@ def measure(chain: BestChain, first_height: int, end_height: int) -> tuple[dict[
     return seconds, counts
 
 
-def main() -> None:
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else "bench/data/chain_1.7GB")
-    chain = best_chain(root / "regtest" / "blocks")
-    end = chain.tip_height + 1
-    first = int(np.flatnonzero(chain.blk_sizes > chain.blk_sizes.max() // 3)[0])
+def measured_heights(chain: BestChain) -> tuple[int, int]:
+    """[first, end): the chain but for small blocks at its beginning."""
+    return int(np.flatnonzero(chain.blk_sizes > chain.blk_sizes.max() // 3)[0]), chain.tip_height + 1
+
+
+def section(root: Path, repeats: int = 3) -> Section:
+    """Time of each stage, the least of some runs."""
+    chain = best_chain(standard_chain.blocks_folder(root))
+    first, end = measured_heights(chain)
     measure(chain, end - 8, end)
-    runs = [measure(chain, first, end) for _ in range(3)]
+    runs = [measure(chain, first, end) for _ in range(repeats)]
     counts = runs[0][1]
     n = counts["blocks"]
-    print(
-        f"heights {first}..{end}: per block {counts['bytes'] / n:,.0f} B, {counts['txs'] / n:.0f} txs, "
-        f"{counts['coins'] / n:.0f} coins, {counts['rows'] / n:.0f} rows"
-    )
-    units = {"walk": "txs", "undo decode": "coins", "group by height": "coins", "txids": "txs", "merkle root": "txs"}
+    figures = []
     total = 0.0
     for stage in STAGES:
         best = min(seconds[stage] for seconds, _ in runs)
         total += best
-        unit = f"{best / counts[units[stage]] * 1e9:6.1f} ns/{units[stage][:-1]}" if stage in units else ""
-        print(f"{stage:24} {best / n * 1e6:7.1f} us/block {counts['bytes'] / 1e9 / best:7.2f} GB/s  {unit}")
-    print(f"{'sum':24} {total / n * 1e6:7.1f} us/block {counts['bytes'] / 1e9 / total:7.2f} GB/s")
+        measured = f"{best / n * 1e6:.1f} µs a block, {counts['bytes'] / 1e9 / best:.1f} GB/s of blk"
+        if stage not in UNITS:
+            figures.append(Figure(stage, measured))
+            continue
+        each_ns = best / counts[UNITS[stage]] * 1e9
+        measured += f", {each_ns:.1f} ns a {UNITS[stage][:-1]}"
+        if stage == "undo decode":
+            figures.append(Figure(stage, measured, f"≤ {UNDO_NS:g} ns a coin", each_ns <= UNDO_NS))
+        else:
+            figures.append(Figure(stage, measured))
+    figures.append(Figure("sum", f"{total / n * 1e6:.1f} µs a block, {counts['bytes'] / 1e9 / total:.2f} GB/s of blk"))
     data = bytes(1 << 26)
     start = time.thread_time()
     hashlib.sha256(data).digest()
-    print(f"hashlib in bulk {len(data) / 1e9 / (time.thread_time() - start):.2f} GB/s")
+    bulk = len(data) / 1e9 / (time.thread_time() - start)
+    notes = [
+        f"Heights {first:,}..{end:,}; per block {counts['bytes'] / n:,.0f} B, {counts['txs'] / n:,.0f} transactions, "
+        f"{counts['coins'] / n:,.0f} spends in {counts['rows'] / n:,.0f} rows. Least CPU time of {repeats} runs.",
+        f"hashlib hashes {bulk:.2f} GB/s in bulk.",
+    ]
+    return Section("Stages of reading, one thread", figures, notes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    standard_chain.add_options(parser)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    with standard_chain.prepared_chain(arguments) as root:
+        print(report.markdown([section(root, arguments.repeats)]))
 
 
 if __name__ == "__main__":
