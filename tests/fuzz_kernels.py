@@ -1,6 +1,6 @@
 """The byte kernels over mutated blocks and undo data; a process of its own, for one of the three forms of their loads.
 
-    python tests/fuzz_kernels.py SEED EXAMPLES
+    python tests/fuzz_kernels.py SEED EXAMPLES [BYTES OF SLACK]
 
 Prints a digest of all results: the three forms, chosen by the environment (`raw_load.py`), must print the same one.
 Every array ends right before a page that may not be touched: one byte too far, and the compiled form dies of SIGSEGV.
@@ -12,6 +12,7 @@ import ctypes
 import hashlib
 import mmap
 import random
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +31,8 @@ from utxo_index.core_files.merkle_fns import (  # noqa: E402
     hash_transactions,
     merkle_root,
 )
-from utxo_index.core_files.raw_load import CHECKED, JIT, SLACK  # noqa: E402
+from utxo_index.core_files.raw_load import CHECKED, JIT  # noqa: E402
+from utxo_index.core_files.raw_load import SLACK as PROMISED_SLACK  # noqa: E402
 from utxo_index.core_files.span_fns import (  # noqa: E402
     BIP30,
     BLOCK_ROW_COLUMNS,
@@ -48,6 +50,7 @@ from utxo_index.core_files.undo_fns import decode_undo  # noqa: E402
 MAINNET = Path(__file__).parent / "data" / "mainnet"
 VALUES = (0, 1, 2, 0x51, 0x6A, 127, 128, 129, 252, 253, 254, 255)
 TIP = 12
+SLACK = int(sys.argv[3]) if len(sys.argv) > 3 else PROMISED_SLACK
 
 
 class Guarded:
@@ -171,6 +174,7 @@ def _span(choose, guarded, blk, rev, size, undo_size, scratch) -> Iterator[objec
 
 def main() -> None:
     seed, examples = int(sys.argv[1]), int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     np.seterr(over="ignore")  # compiled integers wrap silently, and so shall plain ones
     blocks = sources()
     digest = hashlib.sha256()

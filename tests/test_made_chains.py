@@ -12,7 +12,6 @@ from index_rows import assert_index_is, rows_of
 from make_chain import (
     COIN_SATS,
     MAGIC,
-    OP_RETURN,
     Block,
     FilePair,
     Output,

@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from index_rows import file_bytes, rows_of
 from make_chain import COIN_SATS, Block, FilePair, Output, pay, push, regtest_genesis, write_folder
 
+from utxo_index import build_parts, range_buffer
 from utxo_index.build import BuildReport, build_index
 from utxo_index.build_parts import range_size
+from utxo_index.cli.main import run
 from utxo_index.errors import IndexFolderError, UndoFileError, UsageError
 from utxo_index.schema import SCRIPT_TYPES
 from utxo_index.tables import writer
@@ -280,6 +282,17 @@ def test_options_of_an_unfinished_build_stay(unpack, tmp_path, monkeypatch):
             path.rmdir() if path.is_dir() else path.unlink()
 
 
+def test_rows_that_do_not_fit_in_memory_go_through_a_file(unpack, tmp_path, monkeypatch):
+    build_crash(unpack, tmp_path / "whole", with_scripts=True)
+    monkeypatch.setattr(build_parts, "MOST_BYTES", 1000)
+    spilled = []
+    write = range_buffer.RangeBuffer._write
+    monkeypatch.setattr(range_buffer.RangeBuffer, "_write", lambda *args: spilled.append(args) or write(*args))
+    build_crash(unpack, tmp_path / "place", with_scripts=True, threads=3)
+    assert len(spilled) > 10
+    assert file_bytes(tmp_path / "place") == file_bytes(tmp_path / "whole")
+
+
 # ------------------------------------------------------------------ added later
 
 
@@ -341,6 +354,22 @@ def test_what_can_not_be_added_to(unpack, tmp_path, monkeypatch):
         build_crash(unpack, place, add_utxos=True, with_scripts=True)
 
 
+def test_commands(unpack, tmp_path, capsys, coins_by_core):
+    place, blocks = tmp_path / "index", str(unpack("crash_xor"))
+    command = ["build", "--progress", "never", "--blocksdir", blocks, "--index", str(place)]
+    assert run([*command, "--no-utxos"]) == 0
+    capsys.readouterr()
+    assert run(command) == 0
+    assert "It has no utxos: `utxo-index build --add-utxos` adds them." in capsys.readouterr().err
+    assert run([*command, "--add-utxos", "--with-scripts", "--dry-run"]) == 0
+    assert not open_index(place).has_utxos
+    assert run([*command, "--add-utxos", "--with-scripts"]) == 0
+    assert f"The index in {place} has its utxos: tip 180 (" in capsys.readouterr().err
+    assert coins_of(open_index(place)) == coins_by_core("crash")
+    for options in (["--no-utxos", "--with-scripts"], ["--add-utxos", "--rebuild"]):
+        assert run([*command, *options]) == 2
+
+
 def test_what_a_complete_index_lacks_is_said(unpack, tmp_path):
     place = tmp_path / "index"
     build_crash(unpack, place, with_utxos=False)
@@ -365,21 +394,19 @@ def coins_of_chain(tmp_path: Path, tip: Block, pairs: list[FilePair] | None = No
 
 
 @pytest.mark.parametrize("height", [1, 2])
-def test_swapped_undo_of_rivals_of_one_shape_names_the_block(height, tmp_path):
-    """Both spend a coinbase of 50 BTC, of heights 1 and 2, and all sums fit: only the outpoints tell."""
+@pytest.mark.parametrize("range_blocks", [1, 4])
+def test_undo_of_another_coin_names_the_block_that_did_not_make_it(height, range_blocks, tmp_path):
+    """A coinbase of 50 BTC of another height: shape, sums and checksum fit, the history would be taken for good."""
     trunk = [GENESIS, *GENESIS.line(2)]
-    loser = trunk[-1].child(pay([trunk[3 - height].coinbase], [Output(1)]), salt=1)
-    winner = trunk[-1].child(pay([trunk[height].coinbase], [Output(1)]), salt=2)
-    stored = [*trunk, loser, winner, winner.child()]
-    swapped = [*trunk[1:], winner, loser, stored[-1]]
-    folder = write_folder(tmp_path / "blocks", [FilePair.of(*stored, undo_of=swapped)], key=KEY)
-    build_index(folder, index_folder=tmp_path / "without", with_utxos=False)  # nothing tells it there
-    block = trunk[3 - height]
-    with pytest.raises(
-        UndoFileError, match=f"{block.hash_hex}: a spend that by undo data is of this block's"
-    ) as raised:
-        build_index(folder, index_folder=tmp_path / "index")
-    assert (raised.value.height, raised.value.exit_code) == (3 - height, 3)
+    spent, said = trunk[3 - height], trunk[height]
+    block = trunk[-1].child(pay([spent.coinbase], [Output(1)]), undo=b"\x01\x01" + said.coins[said.coinbase].undo)
+    folder = write_folder(tmp_path / "blocks", [FilePair.of(*trunk, block, block.child())], key=KEY)
+    build_index(folder, index_folder=tmp_path / "without", with_utxos=False)
+    assert rows_of(open_index(tmp_path / "without"), "spends") == [(3, height, 50 * COIN_SATS, 1)]
+    cut = {"range_blocks": range_blocks, "part_blocks": 4}
+    with pytest.raises(UndoFileError, match=f"{said.hash_hex}: a spend that by undo data is of this block's") as raised:
+        build_index(folder, index_folder=tmp_path / "index", **cut)
+    assert (raised.value.height, raised.value.exit_code) == (height, 3)
 
 
 def key(first: int, size: int | None = None) -> bytes:

@@ -106,6 +106,12 @@ def test_an_index_without_utxos_has_fewer_checks(unpack, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("chain", ["dup_noxor", "crash_xor", "first439_datadir"])
+def test_other_chains(unpack, tmp_path, chain):
+    build_index(unpack(chain), index_folder=tmp_path / "index", **CUT)
+    assert [result.name for result in verify_index(tmp_path / "index") if not result.passed] == []
+
+
 def test_an_index_of_genesis_alone(unpack, tmp_path):
     folder = tmp_path / "index"
     build_index(unpack("main_xor"), index_folder=folder, stop_height=0)

@@ -25,7 +25,7 @@ from .core_files.span_fns import (
 )
 from .core_files.unspent import Resolver, UnspentRows
 from .progress import Progress
-from .range_buffer import RangeBuffer
+from .range_buffer import MOST_BYTES, RangeBuffer
 from .tables.binary_column import BinaryColumn
 from .tables.manifest import PendingEntry
 from .tables.part_files import PreparedPart, UtxoRows
@@ -63,7 +63,9 @@ class PartsBuild:
         self._threads = threads
         self._range_blocks = range_size(range_blocks, writer.manifest.part_blocks)
         self._sizes = chain.blk_sizes + chain.rev_sizes
-        self._buffer = RangeBuffer(writer.folder)
+        # One byte more for each coin to expect (as on the real chain, one for every 3,600 bytes of blocks): memory is
+        # bounded by 1 GB and 12 bytes a coin, of which the pending log takes 10.
+        self._buffer = RangeBuffer(writer.folder, MOST_BYTES + int(chain.blk_sizes.sum()) // 3600)
         self._resolver = self._make_resolver()
         keys = self._coin_keys()
         self._readers = deque(RangeReader(chain, check_merkle=check_merkle, coin_keys=keys) for _ in range(threads))
@@ -137,6 +139,12 @@ class PartsBuild:
         self._waiting.append(_Waiting(pool.submit(self._prepare, part_first), commits, pending))
 
     def _prepare(self, part_first: int) -> PreparedPart:
+        try:
+            return self._prepare_files(part_first)
+        finally:
+            self._buffer.done(part_first)
+
+    def _prepare_files(self, part_first: int) -> PreparedPart:
         buffer, writer = self._buffer, self._writer
         coins: Iterator[UtxoRows] = iter(())
         if self._resolver is not None:
