@@ -70,6 +70,16 @@ def compress_amount(value_sats: int) -> int:
     return 1 + (value_sats // 10 * 9 + value_sats % 10 - 1) * 10 + exponent
 
 
+def decompress_amount(compressed: int) -> int:
+    if compressed == 0:
+        return 0
+    rest, exponent = divmod(compressed - 1, 10)
+    if exponent == 9:
+        return (rest + 1) * 10**9
+    rest, digit = divmod(rest, 9)
+    return (rest * 10 + digit + 1) * 10**exponent
+
+
 def compress_script(script: bytes) -> bytes:
     """As in undo data. An uncompressed key stays raw: Core would pack it when it is on the curve."""
     if len(script) == 25 and script[:3] == b"\x76\xa9\x14" and script[23:] == b"\x88\xac":
@@ -79,6 +89,37 @@ def compress_script(script: bytes) -> bytes:
     if len(script) == 35 and script[0] == 33 and script[1] in (2, 3) and script[34] == 0xAC:
         return script[1:34]
     return varint(len(script) + 6) + script
+
+
+def undo_totals(undo: bytes) -> tuple[int, int]:
+    """Number of coins in undo data, and their value."""
+
+    def number(p: int) -> tuple[int, int]:
+        n = 0
+        while True:
+            n = n << 7 | undo[p] & 127
+            p += 1
+            if undo[p - 1] < 128:
+                return n, p
+            n += 1
+
+    def count(p: int) -> tuple[int, int]:
+        width = {253: 2, 254: 4}.get(undo[p], 0)
+        return (int.from_bytes(undo[p + 1 : p + 1 + width], "little") if width else undo[p]), p + 1 + width
+
+    n_coins = value_sats = 0
+    n_txs, p = count(0)
+    for _ in range(n_txs):
+        n_inputs, p = count(p)
+        for _ in range(n_inputs):
+            code, p = number(p)
+            _, p = number(p) if code > 1 else (0, p)
+            amount, p = number(p)
+            script, p = number(p)
+            p += (20, 20, 32, 32, 32, 32)[script] if script < 6 else script - 6
+            n_coins += 1
+            value_sats += decompress_amount(amount)
+    return n_coins, value_sats
 
 
 def push(data: bytes) -> bytes:

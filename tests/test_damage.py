@@ -17,7 +17,7 @@ from damage import Files, Folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from index_rows import block_rows, rows_of
-from make_chain import MAGIC, sha256d
+from make_chain import MAGIC, sha256d, undo_totals
 from truth import Truth, regtest_truth
 
 from utxo_index.build import build_index
@@ -50,12 +50,14 @@ class Clean:
         assert rows_of(index, "spends") == [row for row in truth.spends if row[0] <= self.tip]
 
     def undo_of(self, height: int) -> list[damage.Record]:
-        """The undo records that name the parent of the block at `height`; of a rival, too, where it had one."""
+        """The undo record of the block at `height`; more than one where a rival has the same."""
+        block = self.truth.blocks[height]
         return [
             record
             for record in self.folder.records
             if record.file.startswith("rev")
             and sha256d(self.hashes[height - 1] + record.payload[:-32]) == record.payload[-32:]
+            and undo_totals(record.payload) == (block.n_spent, block.spent_sats)
         ]
 
     def _digests(self, height: int) -> tuple[str | None, ...]:
@@ -108,15 +110,15 @@ def is_excused(clean: Clean, files: Files, height: int) -> bool:
     if next_block.payload not in payloads:
         remains = {clean.blocks[clean.hashes[h]].payload for h in connected}
         return {name for name, payload in standing if payload in remains} <= {last_file}
-    return not connected and all(_nothing_follows(clean, files, undo, height) for undo in next_undo)
+    return not connected and all(_nothing_follows(clean, files, undo) for undo in next_undo)
 
 
-def _nothing_follows(clean: Clean, files: Files, undo: damage.Record, height: int) -> bool:
-    """Behind the last undo record of heights up to `height` the file has raw zeros, or a torn record and raw zeros."""
+def _nothing_follows(clean: Clean, files: Files, undo: damage.Record) -> bool:
+    """Behind the records that stood before `undo` its file has raw zeros, or a torn record and raw zeros."""
     content = files.get(undo.file, b"")
-    below = {record.payload for h in range(1, height + 1) for record in clean.undo_of(h)}
+    before = {r.payload for r in clean.folder.records if r.file == undo.file and r.start < undo.start}
     records = [r for r in damage.whole_records(files) if r.file == undo.file]
-    end = max((record.end for record in records if record.payload in below), default=0)
+    end = max((record.end for record in records if record.payload in before), default=0)
     rest = content[end:]
     if not any(rest):
         return True

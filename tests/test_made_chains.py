@@ -26,9 +26,11 @@ from make_chain import (
     write_folder,
 )
 
+from utxo_index import build as build_module
 from utxo_index.build import BuildReport, build_index
 from utxo_index.chains import CHAINS
 from utxo_index.errors import ChainError, UndoFileError, UsageError
+from utxo_index.tables.writer import IndexWriter
 
 GENESIS = regtest_genesis()
 KEY = bytes.fromhex("a1b2c3d4e5f60718")
@@ -444,3 +446,44 @@ def test_coinbase_script_without_height(build, index_is):
 def test_folder_of_a_height_that_bip34_pushes_in_two_bytes():
     assert height_script(128)[:3] == b"\x02\x80\x00"
     assert height_script(17)[:2] == b"\x01\x11"
+
+
+# ------------------------------------------------------------------ a node that goes on writing
+
+
+def test_node_goes_on_between_interruption_and_resumption(tmp_path, index_is, monkeypatch):
+    """The build goes on towards the tip it was begun for, though a longer branch has replaced it meanwhile."""
+    chain = spending_chain()
+    place, blocks = tmp_path / "index", tmp_path / "blocks"
+    cut = {"index_folder": place, "part_blocks": 3, "range_blocks": 2, "commit_bytes": 0}
+    write_folder(blocks, [FilePair.of(*chain)], key=KEY)
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexWriter, "finish", fail)
+        with pytest.raises(KeyboardInterrupt):
+            build_index(blocks, **cut)
+    longer = chain[5].line(9, salt=1)
+    pair = FilePair.of(*chain, *longer)
+    pair.blk_padding = pair.rev_padding = 999
+    write_folder(blocks, [pair], key=KEY)
+    assert build_index(blocks, **cut).tip_height == 8
+    index_is(chain[-1])
+    assert build_index(blocks, **cut | {"rebuild": True}).tip_height == 14
+    index_is(longer[-1])
+
+
+def test_node_starts_the_next_file_while_we_look(build, index_is, monkeypatch):
+    """A block with its undo data appears behind the headers that were read: the tip stays what it was."""
+    chain = spending_chain()
+    find = build_module.find_best_chain
+
+    def find_then_grow(tree, *arguments, **options):
+        write_folder(tree.folder.path, {1: FilePair.of(chain[8])}, key=KEY)
+        return find(tree, *arguments, **options)
+
+    monkeypatch.setattr(build_module, "find_best_chain", find_then_grow)
+    build([FilePair.of(*chain[:8])])
+    index_is(chain[7])

@@ -298,7 +298,7 @@ def test_data_goes_to_stdout_and_words_to_stderr(ask):
     assert len(row) == len(header)
     height = int(row[1])
     assert result.stderr.splitlines() == [
-        "backend numpy (auto: numba from 50,000,000 rows on)",
+        "backend numpy (auto: numba from 100,000,000 rows on)",
         f"prices end 2024-01-20: answering for height {height} (tip 39)",
     ]
     assert ask("realized_price", "--backend", "numpy", "--at", "3").stderr == ""

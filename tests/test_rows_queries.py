@@ -219,4 +219,4 @@ def test_words_that_are_no_filter_exit_2(ask, words):
 
 def test_the_line_on_the_backend_names_the_rule(ask):
     first_line = ask("realized_price", "--rows", "--spot", "1").stderr.splitlines()[0]
-    assert first_line == "backend numpy (auto: numba from 50,000,000 rows on)"
+    assert first_line == "backend numpy (auto: numba from 100,000,000 rows on)"

@@ -92,7 +92,8 @@ def test_reductions_agree_with_the_reference(coins, in_order, row_filter, prices
     coins = sorted(coins) if in_order else coins
     with pytest.MonkeyPatch.context() as patch:  # pieces of a few rows, on so many threads
         patch.setattr(numba_backend, "usable_cores", lambda: n_threads)
-        patch.setattr(numba_backend, "_PIECE_ROWS", 5)
+        patch.setattr(numba_backend, "PIECE_ROWS", 5)
+        patch.setattr(numpy_backend, "PIECE_ROWS", 4)
         patch.setattr(fns, "PRODUCT_ENTRIES", 5)
         for backend in BACKENDS:
             check_all(backend, coins, row_filter, prices, buckets, size)
@@ -111,7 +112,7 @@ def test_all_in_one_bucket_up_to_the_last_satoshi(backend):
     assert backend.cost_basis_sums([coin_columns([*coins * 5, Coin(2, 4096)])], few, np.ones(5, np.int64))[0] == 4096
 
 
-@pytest.mark.parametrize("n_rows", [0, 1, 2**20 - 1, 2**20, 2**20 + 1])
+@pytest.mark.parametrize("n_rows", [0, 1, 2**18 - 1, 2**18, 2**18 + 1, 2**20 - 1, 2**20, 2**20 + 1])
 def test_row_counts_around_the_size_of_a_piece(n_rows, monkeypatch):
     monkeypatch.setattr(numba_backend, "usable_cores", lambda: 2)
     rng = np.random.default_rng(n_rows)
@@ -198,7 +199,7 @@ def test_auto_takes_numba_only_where_it_pays(monkeypatch):
     assert choose_backend(n_rows=NUMBA_PAYS_FROM_ROWS - 1).backend is numpy_backend
     choice = choose_backend(n_rows=NUMBA_PAYS_FROM_ROWS)
     assert choice.backend is numba_backend
-    assert choice.reason == "backend numba (auto: numba from 50,000,000 rows on; here 50,000,000)"
+    assert choice.reason == "backend numba (auto: numba from 100,000,000 rows on; here 100,000,000)"
     assert choose_backend("numpy", n_rows=10**9).backend is numpy_backend
 
 
@@ -218,7 +219,7 @@ sys.path.insert(0, {tests!r})
 from test_rows_reductions import *
 from random import Random
 numba_backend.usable_cores = lambda: 2
-numba_backend._PIECE_ROWS = 7
+numba_backend.PIECE_ROWS = 7
 random = Random(1)
 for n_coins in (0, 1, 40):
     coins = [Coin(random.randrange(12), random.choice([0, 1, MOST_SATS, random.randrange(MOST_SATS)]),

@@ -19,8 +19,8 @@ from utxo_index.tables.manifest import (
     Manifest,
     parse_manifest,
     read_manifest,
-    seal,
 )
+from utxo_index.tables.manifest_text import seal
 
 PATH = Path("index/manifest.json")
 HASH = bytes(range(32))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import DATA
 from index_rows import assert_index_is, content_digests, supply_of
-from make_chain import Coin, Output, compact_size, sha256d, write_folder, xor
+from make_chain import Coin, Output, compact_size, sha256d, undo_totals, write_folder, xor
 from make_chain import FilePair as Pair
 from truth import Truth, mainnet_truth
 
@@ -240,3 +240,4 @@ def test_undo_coin_vector(vector):
     script = bytes.fromhex(vector["script_hex"])
     if len(script) != 67:  # an uncompressed key: the writer of the tests leaves it raw
         assert Coin(Output(value_sats, script), int(vector["height"]), vector["coinbase"] == "1").undo == coin
+    assert undo_totals(b"\x01\x01" + coin) == (1, value_sats)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
@@ -24,7 +24,7 @@ from .rows import (
     Rows,
     check_columns,
     check_range,
-    checked_rows,
+    row_pieces,
     script_types_kept,
 )
 
@@ -33,7 +33,7 @@ name = "numba"
 Int64Array = NDArray[np.int64]
 IntArray = NDArray[np.int32] | NDArray[np.int64]
 
-_PIECE_ROWS = 1 << 20
+PIECE_ROWS = 1 << 20
 """12 MB of two columns: enough to keep a core busy, few enough to share out evenly."""
 
 _NOTHING = np.empty(0, np.uint8)
@@ -120,7 +120,7 @@ def supply_by_height(rows: Iterable[Rows], row_filter: RowFilter, n_heights: int
             idle.put(collapser)
 
     total_sats = 0
-    pieces = _pieces(rows, row_filter)
+    pieces = row_pieces(rows, row_filter, PIECE_ROWS)
     if n_threads == 1:
         for piece in pieces:
             total_sats += collapse(piece)
@@ -228,14 +228,6 @@ class _Collapser:
             keep,
         )
         return keep
-
-
-def _pieces(rows: Iterable[Rows], row_filter: RowFilter) -> Iterator[Rows]:
-    """The chunks, checked, in pieces of at most _PIECE_ROWS."""
-    for chunk in rows:
-        columns = checked_rows(chunk, row_filter)
-        for first in range(0, len(columns["created_height"]), _PIECE_ROWS):
-            yield {name: column[first : first + _PIECE_ROWS] for name, column in columns.items()}
 
 
 def _sum_of_products(values: Int64Array, weights: Int64Array) -> int:

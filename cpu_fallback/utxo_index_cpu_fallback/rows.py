@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,8 +49,18 @@ class RowFilter(Protocol):
     def keeps_all(self) -> bool: ...
 
 
-def checked_rows(rows: Rows, row_filter: RowFilter) -> dict[str, NDArray[Any]]:
-    """The columns that the filter names. ValueError: one is missing, of another dtype, or of another length."""
+def row_pieces(rows: Iterable[Rows], row_filter: RowFilter, piece_rows: int) -> Iterator[dict[str, NDArray[Any]]]:
+    """The columns that the filter names, of all chunks, at most so many rows at a time.
+
+    ValueError: a column is missing, of another dtype, or of another length than the others.
+    """
+    for chunk in rows:
+        columns = _checked(chunk, row_filter)
+        for first in range(0, len(columns["created_height"]), piece_rows):
+            yield {name: column[first : first + piece_rows] for name, column in columns.items()}
+
+
+def _checked(rows: Rows, row_filter: RowFilter) -> dict[str, NDArray[Any]]:
     columns = {}
     for name in row_filter.columns:
         if name not in rows:

@@ -17,6 +17,8 @@ from .header_tree_fns import UNLINKED
 from .record_scan import RECORD_HEADER_BYTES
 from .undo_pairing import NO_UNDO, UndoPairing, undo_checksum
 
+_RECENT_BLOCKS = 2016  # no fork is as deep
+
 
 def refuse_gap_above(tree: HeaderTree, pairing: UndoPairing, connected: NDArray[np.bool_], tip: int) -> None:
     """Blocks with undo that are not connected to genesis, and have more work than the tip or an unknown way to it."""
@@ -135,14 +137,13 @@ def refuse_damaged_tip(tree: HeaderTree, pairing: UndoPairing, connected: NDArra
                 offset=0,
                 remedy=REINDEX,
             )
-    # where a block that is missing or has no undo would make as much work as the tip, or more
-    least = tree.work_of(max(int(tree.parent[tip]), tree.genesis))
-    recent = np.flatnonzero(connected & (tree.height >= tree.height[tip] - 2016)).tolist()
-    recent = [entry for entry in recent if tree.work_of(entry) >= least]
+    recent = np.flatnonzero(connected & (tree.height >= tree.height[tip] - _RECENT_BLOCKS)).tolist()
     ahead = np.flatnonzero(~connected & (tree.height != UNLINKED)).tolist()
     for entry in [*recent, *ahead]:
         _refuse_undo_of_lost_block(tree, pairing, entry)
-    for entry in recent:
+    # a child of these that had undo data would make as much work as the tip, or more
+    least = tree.work_of(max(int(tree.parent[tip]), tree.genesis))
+    for entry in (e for e in recent if tree.work_of(e) >= least):
         for child in np.flatnonzero((tree.parent == entry) & ~connected[tree.first_copy]).tolist():
             first = int(tree.first_copy[child])
             if (tree.work_of(first), -first) >= (tree.work_of(tip), -tip):

@@ -32,7 +32,7 @@ def parquet_bars(content: bytes, path: Path | str) -> tuple[bool, Iterator[Bar]]
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
         names = file.schema_arrow.names
         columns = bar_columns(names, path)
-        table = file.read(columns=[names[columns.start], names[columns.close]])
+        table = file.read(columns=[names[columns.start], names[columns.close]], use_threads=False)
         starts = _start_texts_or_seconds(table.column(0), daily=columns.daily)
         closes = _close_texts(table.column(1))
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:

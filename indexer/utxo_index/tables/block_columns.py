@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from utxo_index.errors import IndexFolderError
 from utxo_index.schema import BLOCKS_COLUMNS
 from utxo_index.tables.durable_files import open_regular_file, read_exactly
-from utxo_index.tables.manifest import REBUILD, ColumnsEntry
+from utxo_index.tables.manifest import ColumnsEntry
+from utxo_index.tables.manifest_text import REBUILD
 from utxo_index.tables.parquet_reader import damage
 
 COLUMN_NAMES = ("time_unix", "created_sats", "spent_sats", "n_created", "n_spent", "hash")

@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from utxo_index.errors import IndexFolderError
 from utxo_index.schema import TABLES
 from utxo_index.tables.durable_files import open_regular_file, read_exactly
-from utxo_index.tables.manifest import REBUILD, FileEntry
+from utxo_index.tables.manifest import FileEntry
+from utxo_index.tables.manifest_text import REBUILD
 from utxo_index.tables.parquet_writer import PIECE_BYTES, ROW_GROUPS_KEY
 from utxo_index.tables.table_formats import arrow_schema, to_numpy
 
@@ -82,7 +83,11 @@ class VerifiedFile:
             names = None if columns is None else list(columns)
             window = _Window(*self._read_verified(i, names), self.entry.size_bytes)
             source = pa.PythonFile(window, mode="r")
-            with pq.ParquetFile(source, metadata=self._metadata, page_checksum_verification=True) as file:
+            # pre_buffer would fetch the bytes, which are here already, in a thread that Arrow starts for it; a process
+            # that ends just then is aborted ("terminate called without an active exception", Arrow 26)
+            with pq.ParquetFile(
+                source, metadata=self._metadata, pre_buffer=False, page_checksum_verification=True
+            ) as file:
                 rows = file.read_row_group(i, columns=names, use_threads=False)
             if rows.num_rows != group.rows:
                 raise IndexFolderError("a row group is short", path=self.path, expected=group.rows, found=rows.num_rows)

@@ -9,9 +9,7 @@ Commits happen at fixed places, and nothing in a file tells when, where or how o
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -24,25 +22,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utxo_index.chains import Chain
-from utxo_index.errors import IndexFolderError, UsageError
-from utxo_index.schema import BLOCKS_COLUMNS, CHECKPOINT_BLOCKS, PART_BLOCKS, ROW_GROUP_ROWS, TABLES
+from utxo_index.errors import UsageError
+from utxo_index.schema import BLOCKS_COLUMNS, CHECKPOINT_BLOCKS, PART_BLOCKS, ROW_GROUP_ROWS
+from utxo_index.tables import commit_steps
 from utxo_index.tables.durable_files import HashedFile, disk_errors, flush_folder, replace_file, write_durably
-from utxo_index.tables.lock import LOCK_NAME, PID_NAME, IndexLock
+from utxo_index.tables.folder_guard import (
+    FOLDERS,
+    OUR_FILE,
+    STAGING_NAME,
+    refuse_other_build,
+    refuse_other_files,
+    verify_pending,
+)
+from utxo_index.tables.lock import IndexLock
 from utxo_index.tables.manifest import (
     BUILDING,
     COMPLETE,
     MANIFEST_NAME,
-    REBUILD,
     SUPPLY,
     ColumnsEntry,
     FileEntry,
     Manifest,
     PendingEntry,
-    TableEntry,
-    UtxosEntry,
-    outpoint_key,
     read_manifest,
 )
+from utxo_index.tables.manifest_text import REBUILD
 from utxo_index.tables.parquet_writer import Column
 from utxo_index.tables.part_files import (
     KEYS_FOLDER,
@@ -53,10 +57,6 @@ from utxo_index.tables.part_files import (
     prepare_file,
     prepare_utxos,
 )
-
-STAGING_NAME = ".staging"
-_OUR_FILE = re.compile(r"(blocks|spends|utxos|supply|pending)-\d{7}(-\d{7})?\.(parquet|columns|key|log)")
-_FOLDERS = (*TABLES, KEYS_FOLDER)
 
 
 class IndexWriter:
@@ -101,7 +101,7 @@ class IndexWriter:
         NoSpaceError : the disk is full or read-only.
         """
         if folder.exists() and read_manifest(folder) is None:
-            _refuse_other_files(folder)  # before the lock leaves its file there
+            refuse_other_files(folder)  # before the lock leaves its file there
         asked = Manifest(
             chain,
             tip_height,
@@ -114,14 +114,14 @@ class IndexWriter:
             row_group_rows=row_group_rows,
         )
         if with_utxos:
-            asked = _with_utxos(asked, with_scripts)
+            asked = commit_steps.with_utxos(asked, with_scripts)
         lock = IndexLock(folder)
         try:
             found = read_manifest(folder)
             if found is None:
-                _refuse_other_files(folder)
+                refuse_other_files(folder)
             else:
-                _refuse_other_build(folder, found, asked)
+                refuse_other_build(folder, found, asked)
         except BaseException:
             lock.release()
             raise
@@ -153,7 +153,7 @@ class IndexWriter:
             raise
         if found.utxos is not None:
             return cls(folder, lock, found)._opened(commit=False)
-        return cls(folder, lock, _with_utxos(found, with_scripts))._opened(commit=True)
+        return cls(folder, lock, commit_steps.with_utxos(found, with_scripts))._opened(commit=True)
 
     def __enter__(self) -> IndexWriter:
         return self
@@ -171,7 +171,7 @@ class IndexWriter:
     @property
     def done_from(self) -> int:
         """Heights [done_from, tip] are committed: tip_height + 1 at the start, 0 when all parts are there."""
-        return _done_from(self.manifest)
+        return commit_steps.done_from(self.manifest)
 
     @property
     def is_addition(self) -> bool:
@@ -180,7 +180,7 @@ class IndexWriter:
 
     def next_part(self) -> tuple[int, int] | None:
         """The heights [first, end) of the part to write next, None when all are there."""
-        return _next_part(self.manifest)
+        return commit_steps.next_part(self.manifest)
 
     def prepare_part(
         self,
@@ -249,7 +249,7 @@ class IndexWriter:
         entry = self.manifest.utxos.pending if self.manifest.utxos else None
         if entry is None:
             return None
-        _verify(self.folder / entry.path, entry.size_bytes, entry.sha256)
+        verify_pending(self.folder / entry.path, entry.size_bytes, entry.sha256)
         return self.folder / entry.path
 
     def commit_parts(self, parts: Sequence[PreparedPart], pending: PendingEntry | None = None) -> None:
@@ -259,9 +259,11 @@ class IndexWriter:
         """
         manifest = self.manifest
         for part in parts:
-            if (part.first_height, part.end_height) != _next_part(manifest):
-                raise ValueError(f"part {part.first_height} is out of turn: done from {_done_from(manifest)}")
-            manifest = _with_part(manifest, part)
+            if (part.first_height, part.end_height) != commit_steps.next_part(manifest):
+                raise ValueError(
+                    f"part {part.first_height} is out of turn: done from {commit_steps.done_from(manifest)}"
+                )
+            manifest = commit_steps.with_part(manifest, part)
         if manifest.utxos is not None:
             manifest = replace(manifest, utxos=replace(manifest.utxos, pending=pending))
         raw = [part.keys.path for part in parts if part.keys] + ([pending.path] if pending else [])
@@ -306,7 +308,7 @@ class IndexWriter:
             replace(
                 self.manifest,
                 state=COMPLETE,
-                tables=_with_digests(self.manifest, digests),
+                tables=commit_steps.with_digests(self.manifest, digests),
                 utxos=utxos and replace(utxos, script_digest=script_digest),
                 block_columns=entry,
                 tip_time_unix=tip_time_unix,
@@ -318,7 +320,7 @@ class IndexWriter:
     def commit_utxos(self, digest: str, script_digest: str | None) -> None:
         """The last commit of an addition: the index has `utxos`."""
         utxos = self.manifest.utxos
-        manifest = replace(self.manifest, tables=_with_digests(self.manifest, {"utxos": digest}))
+        manifest = replace(self.manifest, tables=commit_steps.with_digests(self.manifest, {"utxos": digest}))
         self._commit([], replace(manifest, utxos=utxos and replace(utxos, script_digest=script_digest)))
 
     def finish(self, *, threads: int = 2, progress: Callable[[int], None] | None = None) -> None:
@@ -372,10 +374,10 @@ class IndexWriter:
         with disk_errors(self.folder):
             shutil.rmtree(self._staging, ignore_errors=True)
             named = self.manifest.paths()
-            for place in ("", *_FOLDERS):
+            for place in ("", *FOLDERS):
                 for path in (self.folder / place).glob("*"):
                     name = f"{place}/{path.name}".lstrip("/")
-                    if _OUR_FILE.fullmatch(path.name) and name not in named and path.is_file():
+                    if OUR_FILE.fullmatch(path.name) and name not in named and path.is_file():
                         path.unlink()
             for table in (*self.manifest.tables, *([KEYS_FOLDER] if self.manifest.utxos else [])):
                 (self.folder / table).mkdir(exist_ok=True)
@@ -383,82 +385,3 @@ class IndexWriter:
                 self._commit([], self.manifest)
                 with suppress(PermissionError):  # a parent that may not be read cannot be flushed
                     flush_folder(self.folder.absolute().parent)
-
-
-def _done_from(manifest: Manifest) -> int:
-    return max(manifest.done_from, manifest.utxos.done_from if manifest.utxos else 0)
-
-
-def _next_part(manifest: Manifest) -> tuple[int, int] | None:
-    end_height = _done_from(manifest)
-    if end_height == 0:
-        return None
-    return (end_height - 1) // manifest.part_blocks * manifest.part_blocks, end_height
-
-
-def _with_part(manifest: Manifest, part: PreparedPart) -> Manifest:
-    """As it is after a part's commit, but for the tables' files."""
-    if manifest.state != COMPLETE:
-        state = BUILDING if part.first_height else SUPPLY
-        manifest = replace(manifest, done_from=part.first_height, state=state)
-    if manifest.utxos is None or part.keys is None:
-        return manifest
-    key_files = (part.keys, *manifest.utxos.key_files)
-    return replace(manifest, utxos=replace(manifest.utxos, done_from=part.first_height, key_files=key_files))
-
-
-def _with_utxos(manifest: Manifest, with_scripts: bool) -> Manifest:
-    """The same with the table `utxos`, of which nothing is there yet."""
-    utxos = UtxosEntry(manifest.tip_height + 1, with_scripts, outpoint_key(manifest.tip_hash))
-    return replace(manifest, utxos=utxos, tables=manifest.tables | {"utxos": TableEntry()})
-
-
-def _with_digests(manifest: Manifest, digests: Mapping[str, str]) -> dict[str, TableEntry]:
-    return {name: replace(table, digest=digests.get(name, table.digest)) for name, table in manifest.tables.items()}
-
-
-def _verify(path: Path, size_bytes: int, sha256: str) -> None:
-    """Raises IndexFolderError where the file is not the one that was written."""
-    try:
-        with open(path, "rb") as file:
-            found = (os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest())
-    except OSError as error:
-        raise IndexFolderError(f"cannot be read: {error.strerror}", path=path, remedy=REBUILD) from error
-    if found != (size_bytes, sha256):
-        raise IndexFolderError("the pending log is damaged (SHA-256)", path=path, remedy=REBUILD)
-
-
-def _refuse_other_files(folder: Path) -> None:
-    """A folder without a manifest may hold what a crash at the very start leaves, and nothing else."""
-    if not folder.is_dir():
-        raise IndexFolderError("not a folder", path=folder)
-    ours = {LOCK_NAME, PID_NAME, STAGING_NAME, *_FOLDERS}
-    others = sorted(path.name for path in folder.iterdir() if path.name not in ours)
-    for table in _FOLDERS:
-        others += sorted(str(path) for path in (folder / table).glob("*") if not _OUR_FILE.fullmatch(path.name))
-    if others:
-        what = f"the folder holds other files ({others[0]}) and no index"
-        raise IndexFolderError(what, path=folder, remedy="Choose an empty or new folder")
-
-
-def _refuse_other_build(folder: Path, found: Manifest, asked: Manifest) -> None:
-    if found.state == COMPLETE:
-        raise IndexFolderError("the index is complete already", path=folder, remedy=REBUILD)
-    same = ("chain", "tip_height", "tip_hash", "part_blocks", "checkpoint_blocks", "row_group_rows")
-    for name in same:
-        if getattr(found, name) != getattr(asked, name):
-            raise UsageError(
-                f"{folder}: an unfinished build towards height {found.tip_height} is here, of another {name}. {REBUILD}"
-            )
-    kind, go_on = _utxos_kind(found)
-    if kind != _utxos_kind(asked)[0]:
-        raise UsageError(f"{folder}: an unfinished build {kind} is here: {go_on} to go on. {REBUILD}")
-
-
-def _utxos_kind(manifest: Manifest) -> tuple[str, str]:
-    """With what, and the options that ask for it."""
-    if manifest.utxos is None:
-        return "without utxos", "say --no-utxos"
-    if manifest.utxos.with_scripts:
-        return "with utxos and their scripts", "say --with-scripts"
-    return "with utxos and without scripts", "leave --no-utxos and --with-scripts away"
