@@ -6,7 +6,7 @@ syncs. What contradicts that picture is damage or an unusual node, and is named:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +48,6 @@ class BestChain:
     @property
     def tip_hash(self) -> bytes:
         return bytes(self.hashes[-1])
-
-    def cut(self, end_height: int) -> BestChain:
-        """The first `end_height` blocks."""
-        names = ("hashes", "times", "file_numbers", "blk_offsets", "blk_sizes", "rev_offsets", "rev_sizes")
-        return replace(self, **{name: getattr(self, name)[:end_height] for name in names})
 
 
 def find_best_chain(
@@ -96,6 +91,7 @@ def find_best_chain(
     path = _path_to(tree, tip)
     if stop_height is not None:
         path = path[: stop_height + 1]
+        tie = tie and any(_path_to(tree, int(rival))[: stop_height + 1] != path for rival in tips)
     entries = np.array([copy.get(e, e) for e in path], np.int64)
     rev_offsets, rev_sizes = pairing.undo_offset[entries], pairing.undo_size[entries]
     rev_offsets[0] = rev_sizes[0] = 0

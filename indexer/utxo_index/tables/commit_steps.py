@@ -10,10 +10,12 @@ from utxo_index.tables.part_files import PreparedPart
 
 
 def done_from(manifest: Manifest) -> int:
+    """Heights [done_from, tip] of every table that is written part by part are committed."""
     return max(manifest.done_from, manifest.utxos.done_from if manifest.utxos else 0)
 
 
 def next_part(manifest: Manifest) -> tuple[int, int] | None:
+    """The heights [first, end) of the part to write next, None when all are there."""
     end_height = done_from(manifest)
     if end_height == 0:
         return None
@@ -38,4 +40,5 @@ def with_utxos(manifest: Manifest, with_scripts: bool) -> Manifest:
 
 
 def with_digests(manifest: Manifest, digests: Mapping[str, str]) -> dict[str, TableEntry]:
+    """The manifest's tables with content digests, by table name, filled in."""
     return {name: replace(table, digest=digests.get(name, table.digest)) for name, table in manifest.tables.items()}
