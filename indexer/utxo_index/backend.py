@@ -27,7 +27,7 @@ BACKEND_NAMES = ("auto", "cuda", "numba", "numpy")
 BACKEND_VARIABLE = "UTXO_INDEX_BACKEND"
 
 NUMBA_PAYS_FROM_ROWS = 100_000_000
-"""Where numba makes up for its import, 0.3 s: beside decoding, which threads do meanwhile, it saves some 6 ns a row."""
+"""Where numba makes up for its import of 0.3 s: it saves 1.5 ns a row where all rows count, 5 where some are chosen."""
 
 
 class CostBasisSums(NamedTuple):

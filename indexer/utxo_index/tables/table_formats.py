@@ -125,7 +125,8 @@ def to_numpy(table: pa.Table) -> dict[str, Any]:
         column = table.column(name)
         if column.num_chunks > 1 and pa.types.is_binary(column.type) and column.nbytes > _MOST_ARRAY_BYTES:
             column = column.cast(pa.large_binary())
-        array = column.combine_chunks()
+        # combine_chunks copies even one chunk: 17 ms for four columns of a row group
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         if isinstance(array, pa.ChunkedArray):
             array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
         if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
