@@ -20,7 +20,6 @@ from utxo_index.core_files.sha256_fns import (
     compress_two,
     sha256d,
     sha256d_lanes,
-    sha256d_pairs,
 )
 from utxo_index.core_files.undo_checksum_fns import FINE, HEADER_CHANGED, WRONG_CHECKSUM, check_hashes
 
@@ -106,6 +105,7 @@ def test_sha256d_lanes_of_unequal_lengths(most):
             most,
             out,
             np.array([32 * place for place in places]),
+            False,
         )
         for m, place in zip(messages, places, strict=True):
             assert out[32 * place : 32 * place + 32].tobytes() == make_chain.sha256d(m)
@@ -113,10 +113,12 @@ def test_sha256d_lanes_of_unequal_lengths(most):
             assert not out[32 * place : 32 * place + 32].any()
 
 
-def test_sha256d_pairs():
+def test_bare_pairs():
+    """Messages of 64 bytes without their padding, as a merkle tree has them."""
     data = message(64 * LANES)
     out = np.zeros(32 * LANES + 2, np.uint8)
-    sha256d_pairs(buffer(data, 3), 3, out, 1)
+    lanes = np.arange(LANES)
+    sha256d_lanes(buffer(data, 3), 3 + 64 * lanes, np.ones(LANES, np.int64), 1, out, 1 + 32 * lanes, True)
     expected = b"".join(make_chain.sha256d(data[64 * k : 64 * k + 64]) for k in range(LANES))
     assert out.tobytes() == b"\0" + expected + b"\0"
 

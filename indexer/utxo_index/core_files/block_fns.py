@@ -37,7 +37,7 @@ BLOCK_ERRORS = {
 }
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def is_unspendable(buf, p, size):
     """Never in the UTXO set: a script that begins with OP_RETURN or is longer than 10,000 bytes (Core
     `IsUnspendable`)."""

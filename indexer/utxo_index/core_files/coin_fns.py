@@ -33,7 +33,7 @@ _MOST_IN_BUCKET = 64
 _INDEX_BITS = np.uint64(0x1FFFF)  # a block of 4 MB has at most 66,666 transactions
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def _mix(x):
     """Finaliser of MurmurHash3 (public domain): every input bit reaches every output bit."""
     x = (x ^ (x >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
@@ -41,7 +41,7 @@ def _mix(x):
     return x ^ (x >> np.uint64(33))
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def coin_key(buf, p, vout, value_sats, key0, key1):
     """Key of the coin (txid at buf[p:p+32], vout, value); odd, so that 0 and 2 can mark slots of a table."""
     a = _mix(load_u64(buf, p) ^ key0) + load_u64(buf, p + 8)
@@ -257,7 +257,7 @@ def mark_unspent(
     return alive
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def _txid_before(txids, a, b):
     """The txid of transaction a sorts before that of b, as bytes."""
     for k in range(32):
@@ -267,13 +267,35 @@ def _txid_before(txids, a, b):
     return False
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def _leading_word(txids, tx):
     """First 8 bytes of a txid as a big-endian number: sorts as the bytes do."""
     word = np.uint64(0)
     for k in range(8):
         word = (word << np.uint64(8)) | np.uint64(txids[tx * 32 + k])
     return word
+
+
+@njit(nogil=True)
+def _heap_sort(words):
+    """Sort in place, in n·log n steps whatever the words are. NumPy's `sort` takes a second to compile."""
+    n = words.size
+    for step in range(n // 2 + n - 1):
+        if step < n // 2:  # build the heap
+            root = n // 2 - 1 - step
+            end = n
+        else:  # take the largest from it
+            root = 0
+            end = n + n // 2 - 1 - step
+            words[0], words[end] = words[end], words[0]
+        while 2 * root + 1 < end:
+            child = 2 * root + 1
+            if child + 1 < end and words[child + 1] > words[child]:
+                child += 1
+            if words[root] >= words[child]:
+                break
+            words[root], words[child] = words[child], words[root]
+            root = child
 
 
 @njit(nogil=True)
@@ -286,7 +308,7 @@ def _sort_words(words, buckets, scratch):
         buckets[np.int64(words[i] >> _BUCKET_SHIFT) + 1] += 1
     for k in range(1, buckets.size):
         if buckets[k] > _MOST_IN_BUCKET:
-            words.sort()
+            _heap_sort(words)
             return
         buckets[k] += buckets[k - 1]
     for i in range(words.size):

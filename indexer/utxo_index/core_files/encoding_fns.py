@@ -20,7 +20,7 @@ _POW10 = np.array([10**e for e in range(10)], np.int64)
 _MOST_TIMES_POW10 = np.array([MAX_MONEY_SATS // 10**e for e in range(10)], np.int64)
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def compact_size(buf, p):
     """CompactSize at p: (value, next p). -1 for a value of more than 32 bits or one not in its shortest form."""
     first = load_u8(buf, p)
@@ -35,7 +35,7 @@ def compact_size(buf, p):
     return np.int64(-1), p + 9
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def varint(buf, p):
     """VARINT of at most 8 bytes at p by one 8-byte load: (value, next p); value -1 when longer (56 bits are
     exceeded)."""
@@ -53,7 +53,7 @@ def varint(buf, p):
     return np.int64(bits) + _LENGTH_OFFSET[length], p + length
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def decompress_amount(compressed):
     """Satoshis of a compressed amount in [0, 2^56); -1 when it exceeds MAX_MONEY."""
     if compressed == 0:

@@ -20,7 +20,6 @@ from .sha256_fns import (
     padded_blocks,
     reset_one,
     sha256d_lanes,
-    sha256d_pairs,
     swap32,
 )
 
@@ -31,7 +30,7 @@ LEVEL_SLACK_BYTES = 2 * LANES * 32
 _FEWEST_LANES = 4  # 16 lanes cost about what four single hashes cost
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def _stripped(buf, spans, t, scratch, at):
     """Copy what the txid of transaction t covers (no marker, flag, witness) to scratch[at:], padded."""
     store_32(scratch, at, load_u32(buf, spans[t, 0]))
@@ -80,7 +79,7 @@ def _hash_transactions(buf, n_txs, spans, txids, scratch):
                 sizes[lane] = blocks_of[t]
                 ends[lane] = t * 32
                 _stripped(buf, spans, t, scratch, starts[lane])
-            sha256d_lanes(scratch, starts, sizes, most, txids, ends)
+            sha256d_lanes(scratch, starts, sizes, most, txids, ends, False)
             i = j
         else:
             t = order[i]
@@ -104,6 +103,9 @@ def _merkle_root(level, n):
 
     False for a mutated tree (CVE-2012-2459): two equal hashes side by side give the root of a shorter list, too.
     """
+    starts = np.zeros(LANES, np.int64)
+    ends = np.zeros(LANES, np.int64)
+    ones = np.ones(LANES, np.int64)
     clean = True
     while n > 1:
         for i in range(0, n - 1, 2):
@@ -117,7 +119,10 @@ def _merkle_root(level, n):
         half = n >> 1
         i = np.int64(0)
         while i < half:  # behind the last pair, lanes hash whatever is there to where nothing is read
-            sha256d_pairs(level, i * 64, level, i * 32)
+            for lane in range(LANES):
+                starts[lane] = (i + lane) * 64
+                ends[lane] = (i + lane) * 32
+            sha256d_lanes(level, starts, ones, np.int64(1), level, ends, True)
             i += LANES
         n = half
     return clean
@@ -150,9 +155,11 @@ def _plain_merkle_root(level, n):
 
 
 if JIT:
-    hash_transactions = njit(
-        "boolean(uint8[::1], int64, int64[:, ::1], uint8[::1], uint8[::1])", nogil=True, cache=True
-    )(_hash_transactions)
-    merkle_root = njit("boolean(uint8[::1], int64)", nogil=True, cache=True)(_merkle_root)
+    hash_transactions = njit(nogil=True, cache=True)(_hash_transactions)
+    merkle_root = njit(nogil=True, cache=True)(_merkle_root)
+    # for kernels: numba compiles every function it calls a second time for itself, and this is the most of all code
+    hash_transactions_inline = njit(nogil=True, inline="always")(_hash_transactions)
+    merkle_root_inline = njit(nogil=True, inline="always")(_merkle_root)
 else:
     hash_transactions, merkle_root = _plain_hash_transactions, _plain_merkle_root
+    hash_transactions_inline, merkle_root_inline = _plain_hash_transactions, _plain_merkle_root

@@ -103,7 +103,7 @@ def _raw_trailing_zeros(typing_context, value):
 
 
 def _checked_load(width: int, load: Any) -> Any:
-    @njit(nogil=True, inline="always")
+    @njit(nogil=True, forceinline=True)
     def checked(array, offset):
         if offset < 0 or offset + width > array.size:
             raise IndexError("load outside the buffer")
@@ -113,7 +113,7 @@ def _checked_load(width: int, load: Any) -> Any:
 
 
 def _checked_store(width: int, store: Any) -> Any:
-    @njit(nogil=True, inline="always")
+    @njit(nogil=True, forceinline=True)
     def checked(array, offset, value):
         if offset < 0 or offset + width > array.size:
             raise IndexError("store outside the buffer")
@@ -193,7 +193,7 @@ else:
         store_8, store_16, store_32, store_64 = _stores
         copy_bytes = _raw_copy
 
-        @njit(nogil=True, inline="always")
+        @njit(nogil=True, forceinline=True)
         def copy_over(target, target_offset, source, source_offset, size):
             """Copy in lines of 64 bytes, reading and writing up to 63 bytes more than asked: cheaper than memcpy."""
             for at in range(0, size, 64):

@@ -31,7 +31,7 @@ _OP_CHECKSIG, _OP_CHECKMULTISIG = 0xAC, 0xAE
 _MOST_MULTISIG_KEYS = 20
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def _key_length(first_byte):
     """Length of a public key by its first byte, 0 for none (`CPubKey::GetLen`)."""
     if first_byte == 2 or first_byte == 3:

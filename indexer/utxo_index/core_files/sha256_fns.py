@@ -76,12 +76,12 @@ def _declare(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
 # ---------------------------------------------------------------- one message, plain arithmetic
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def _rotate(x, n):
     return np.uint32((x >> np.uint32(n)) | (x << np.uint32(32 - n)))
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def swap32(x):
     """uint32 with its bytes reversed."""
     return np.uint32(
@@ -92,7 +92,7 @@ def swap32(x):
     )
 
 
-@njit("void(uint32[::1], uint8[::1], int64, int64)", nogil=True, cache=True)
+@njit(nogil=True, cache=True)  # no signature: where the CPU has SHA-NI it is never compiled
 def compress_plain(state, data, offset, n_blocks):
     """state (uint32[8]) over n_blocks of 64 bytes at data[offset:]. For CPUs without SHA instructions."""
     w = np.empty(64, np.uint32)
@@ -361,8 +361,23 @@ def _lane_entries(context: Any, builder: Any, array_type: Any, array: Any) -> li
     ]
 
 
+def _keyed_constants(words: list[int]) -> list[int]:
+    """Message schedule of known words, with the round constants added."""
+    w = list(words)
+
+    def rotate(x: int, n: int) -> int:
+        return (x >> n | x << 32 - n) & 0xFFFFFFFF
+
+    for t in range(16, 64):
+        x, y = w[t - 15], w[t - 2]
+        s0 = rotate(x, 7) ^ rotate(x, 18) ^ x >> 3
+        s1 = rotate(y, 17) ^ rotate(y, 19) ^ y >> 10
+        w.append((w[t - 16] + s0 + w[t - 7] + s1) & 0xFFFFFFFF)
+    return [(x + k) & 0xFFFFFFFF for x, k in zip(w, ROUND_CONSTANTS, strict=True)]
+
+
 @intrinsic
-def _sha256d_lanes(typing_context, data, offsets, n_blocks, most_blocks, out, out_offsets):
+def _sha256d_lanes(typing_context, data, offsets, n_blocks, most_blocks, out, out_offsets, bare_pairs):
     def codegen(context, builder, signature, args):
         zero = ir.Constant(_I64, 0)
         lanes = _Lanes(builder)
@@ -375,6 +390,7 @@ def _sha256d_lanes(typing_context, data, offsets, n_blocks, most_blocks, out, ou
         out_at = _pointer(context, builder, signature.args[4], args[4], zero)
         before = builder.block
         loop = builder.append_basic_block("lanes.loop")
+        padding = builder.append_basic_block("lanes.padding")
         done = builder.append_basic_block("lanes.done")
         builder.branch(loop)
         builder.position_at_end(loop)
@@ -395,76 +411,53 @@ def _sha256d_lanes(typing_context, data, offsets, n_blocks, most_blocks, out, ou
         for phi, value in zip(state, after, strict=True):
             phi.add_incoming(value, builder.block)
         index.add_incoming(following, builder.block)
-        builder.cbranch(builder.icmp_signed("<", following, args[3]), loop, done)
+        ended = builder.append_basic_block("lanes.ended")
+        builder.cbranch(builder.icmp_signed("<", following, args[3]), loop, ended)
+        builder.position_at_end(ended)
+        builder.cbranch(builder.trunc(args[6], ir.IntType(1)), padding, done)
+        # the second block of a 64-byte message is padding alone: its schedule is constant
+        builder.position_at_end(padding)
+        constants = [lanes.splat(k) for k in _keyed_constants([0x80000000, *[0] * 14, 512])]
+        padded = lanes.compress(after, constants)
+        padding_end = builder.block
+        builder.branch(done)
         builder.position_at_end(done)
-        lanes.store_digests(lanes.hash_of_state(after), out_at, ends)
+        final = []
+        for as_it_is, with_padding in zip(after, padded, strict=True):
+            phi = builder.phi(_V16)
+            phi.add_incoming(as_it_is, ended)
+            phi.add_incoming(with_padding, padding_end)
+            final.append(phi)
+        lanes.store_digests(lanes.hash_of_state(final), out_at, ends)
         return context.get_dummy_value()
 
-    return types.void(data, offsets, n_blocks, types.int64, out, out_offsets), codegen
+    return types.void(data, offsets, n_blocks, types.int64, out, out_offsets, types.boolean), codegen
 
 
-@njit("void(uint8[::1], int64[::1], int64[::1], int64, uint8[::1], int64[::1])", nogil=True, cache=True)
-def sha256d_lanes(data, offsets, n_blocks, most_blocks, out, out_offsets):
+@njit("void(uint8[::1], int64[::1], int64[::1], int64, uint8[::1], int64[::1], boolean)", nogil=True, cache=True)
+def sha256d_lanes(data, offsets, n_blocks, most_blocks, out, out_offsets, bare_pairs):
     """SHA-256 twice of 16 padded messages: 64·n_blocks[l] bytes at offsets[l] → 32 bytes at out_offsets[l].
 
     n_blocks : int64[16], each 1 … most_blocks; every lane reads 64·most_blocks bytes. Lanes that are not needed may
-    repeat another one.
+        repeat another one.
+    bare_pairs : the messages are 64 bytes without their padding (two hashes of a merkle tree; n_blocks 1)
+
+    All is read before anything is written where most_blocks is 1: `out` may be `data`, for a tree folded in place. One
+    function does for both, for its code is long, and the compiler writes it anew into every kernel that calls it.
     """
-    _sha256d_lanes(data, offsets, n_blocks, most_blocks, out, out_offsets)
-
-
-@intrinsic
-def _sha256d_pairs(typing_context, data, offset, out, out_offset):
-    def codegen(context, builder, signature, args):
-        lanes = _Lanes(builder)
-        data_at = _pointer(context, builder, signature.args[0], args[0], args[1])
-        out_at = _pointer(context, builder, signature.args[2], args[2], args[3])
-        words = lanes.load_rows(data_at, [ir.Constant(_I64, 64 * lane) for lane in range(LANES)])
-        state = lanes.compress(lanes.initial(), lanes.keyed_schedule(words))
-        # the second block of a 64-byte message is padding alone: its schedule is constant
-        padding = [0x80000000, *[0] * 14, 512]
-        state = lanes.compress(state, [lanes.splat(k) for k in _keyed_constants(padding)])
-        state = lanes.hash_of_state(state)
-        lanes.store_digests(state, out_at, [ir.Constant(_I64, 32 * lane) for lane in range(LANES)])
-        return context.get_dummy_value()
-
-    return types.void(data, types.int64, out, types.int64), codegen
-
-
-def _keyed_constants(words: list[int]) -> list[int]:
-    """Message schedule of known words, with the round constants added."""
-    w = list(words)
-
-    def rotate(x: int, n: int) -> int:
-        return (x >> n | x << 32 - n) & 0xFFFFFFFF
-
-    for t in range(16, 64):
-        x, y = w[t - 15], w[t - 2]
-        s0 = rotate(x, 7) ^ rotate(x, 18) ^ x >> 3
-        s1 = rotate(y, 17) ^ rotate(y, 19) ^ y >> 10
-        w.append((w[t - 16] + s0 + w[t - 7] + s1) & 0xFFFFFFFF)
-    return [(x + k) & 0xFFFFFFFF for x, k in zip(w, ROUND_CONSTANTS, strict=True)]
-
-
-@njit("void(uint8[::1], int64, uint8[::1], int64)", nogil=True, cache=True)
-def sha256d_pairs(data, offset, out, out_offset):
-    """SHA-256 twice of 16 messages of 64 bytes that stand one behind the other → 16 digests likewise.
-
-    All is read before anything is written: `out` may be `data`, for a merkle tree folded in place.
-    """
-    _sha256d_pairs(data, offset, out, out_offset)
+    _sha256d_lanes(data, offsets, n_blocks, most_blocks, out, out_offsets, bare_pairs)
 
 
 # ---------------------------------------------------------------- padding and states
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def padded_blocks(size):
     """64-byte blocks of a message of `size` bytes with its padding."""
     return (size + 72) >> 6
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def pad(buf, offset, size):
     """Write SHA-256's padding behind the message of `size` bytes at buf[offset:], in whole words that may overlap."""
     end = offset + (padded_blocks(size) << 6)
@@ -479,7 +472,7 @@ def pad(buf, offset, size):
     store_32(buf, end - 4, np.int64(swap32(np.uint32(size * 8))))
 
 
-@njit(nogil=True, inline="always")
+@njit(nogil=True, forceinline=True)
 def reset_one(state):
     """The initial state of one message."""
     for k in range(8):

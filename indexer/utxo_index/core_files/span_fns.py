@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .block_fns import BLOCK_ERRORS, walk_block
 from .coin_fns import coin_rows
-from .merkle_fns import LEVEL_SLACK_BYTES, hash_transactions, merkle_root
+from .merkle_fns import LEVEL_SLACK_BYTES, hash_transactions_inline, merkle_root_inline
 from .raw_load import copy_bytes, load_i64
 from .undo_fns import UNDO_ERRORS, decode_undo, group_by_height
 
@@ -208,7 +208,7 @@ def parse_span(
             continue
         if scratch.txids.size < n_txs * 32 + LEVEL_SLACK_BYTES:
             return np.int64(i), (np.int64(204) << 40) + p
-        if not hash_transactions(blk, n_txs, scratch.tx_spans, scratch.txids, scratch.sha):
+        if not hash_transactions_inline(blk, n_txs, scratch.tx_spans, scratch.txids, scratch.sha):
             return np.int64(i), (np.int64(204) << 40) + p
         if with_coins:
             tx_base, n_in, n_out = counters[N_TX_ROWS], counters[N_IN_ROWS], counters[N_OUT_ROWS]
@@ -230,7 +230,7 @@ def parse_span(
             coins.ends[slot] = n_out
             counters[N_TX_ROWS], counters[N_IN_ROWS], counters[N_OUT_ROWS] = tx_base + n_txs, n_in, n_out
         if check_merkle:
-            clean = merkle_root(scratch.txids, n_txs)
+            clean = merkle_root_inline(scratch.txids, n_txs)
             differs = np.int64(0)
             for k in range(4):
                 differs |= load_i64(scratch.txids, np.int64(k * 8)) ^ load_i64(blk, p + 36 + k * 8)
