@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine, report, standard_chain
-from bench.report import Figure, Section
+from bench.report import Figure, Section, spread
 
 CHECKED_GB_S, TRUSTED_GB_S, UTXOS_GB_S, UTXOS_SHARE = 1.0, 2.0, 0.8, 0.6
 SECOND_THREAD = 1.7
@@ -58,7 +58,6 @@ SETTINGS = [
     Setting(UTXOS, 2, utxos=True),
     Setting(UTXOS, 4, utxos=True),
 ]
-Runs = dict[tuple[str, int], list[dict[str, Any]]]
 
 
 def build(blocks: Path, index: Path, setting: Setting, sample_s: float = 0.0) -> dict[str, Any]:
@@ -66,23 +65,34 @@ def build(blocks: Path, index: Path, setting: Setting, sample_s: float = 0.0) ->
     return machine.child("bench.measured_build", blocks, index, *setting.options, "--sample", sample_s)
 
 
-def measure(blocks: Path, index: Path, repeats: int, say: Callable[[str], None]) -> tuple[Runs, list[dict[str, Any]]]:
+@dataclass
+class Measured:
+    """Builds by what they were told and by threads; readings of the same bytes; how fast the machine hashed."""
+
+    runs: dict[tuple[str, int], list[dict[str, Any]]]
+    reads: list[dict[str, Any]]
+    machine_gb_s: list[float]
+
+
+def measure(blocks: Path, index: Path, repeats: int, say: Callable[[str], None]) -> Measured:
     """All settings in turn, `repeats` times over, with a reading of the same bytes before each turn; page cache."""
-    machine.warm_cache(machine.block_files(blocks))
-    runs: Runs = {}
-    reads = []
+    measured = Measured({}, [], [])
+    files = machine.block_files(blocks)
     for turn in range(repeats):
-        reads.append(machine.child("bench.measured_read", blocks, "--xor"))
+        machine.warm_cache(files)
+        measured.reads.append(machine.child("bench.measured_read", blocks, "--xor"))
         for setting in SETTINGS:
             if setting.threads > 2 and turn:
                 continue  # for their memory: once is enough
+            machine.warm_cache(files)
+            measured.machine_gb_s.append(machine.speed_gb_s())
             run = build(blocks, index, setting)
-            runs.setdefault((setting.what, setting.threads), []).append(run)
+            measured.runs.setdefault((setting.what, setting.threads), []).append(run)
             say(
                 f"{setting.what}, {setting.threads} threads: {gb_per_core(run):.2f} GB/s per core, "
                 f"{run['wall_s']:.1f} s, peak {run['peak_bytes'] / 1e6:.0f} MB"
             )
-    return runs, reads
+    return measured
 
 
 def gb_per_core(run: dict[str, Any]) -> float:
@@ -93,8 +103,9 @@ def gb_wall(run: dict[str, Any]) -> float:
     return float(run["blk_bytes"]) / run["wall_s"] / 1e9
 
 
-def speed_section(runs: Runs, reads: list[dict[str, Any]]) -> Section:
+def speed_section(measured: Measured) -> Section:
     """Rates by core, by wall and of the second thread."""
+    runs, reads = measured.runs, measured.reads
     figures: list[Figure] = []
     targets = {HISTORY: CHECKED_GB_S, TRUSTED: TRUSTED_GB_S, UTXOS: UTXOS_GB_S}
     for (what, threads), found in runs.items():
@@ -119,11 +130,13 @@ def speed_section(runs: Runs, reads: list[dict[str, Any]]) -> Section:
         [
             "By core: CPU seconds of the whole process after the kernels are loaded, all threads and writers.",
             f"{len(reads)} turns over all settings: median (lowest–highest).",
+            f"Before each build the files were read once, and hashlib hashed {spread(measured.machine_gb_s)} GB/s: "
+            "how even this machine's speed was meanwhile.",
         ],
     )
 
 
-def utxo_section(runs: Runs, facts: dict[str, Any]) -> Section:
+def utxo_section(runs: dict[tuple[str, int], list[dict[str, Any]]], facts: dict[str, Any]) -> Section:
     """What the UTXO table adds, for each spendable output and each spend."""
     n = facts["n_created"] + facts["n_spent"]
     figures = []
@@ -135,7 +148,7 @@ def utxo_section(runs: Runs, facts: dict[str, Any]) -> Section:
     return Section("What the UTXO table adds", figures, ["Writing its Parquet and key files is counted in."])
 
 
-def memory_section(runs: Runs, facts: dict[str, Any]) -> Section:
+def memory_section(runs: dict[tuple[str, int], list[dict[str, Any]]], facts: dict[str, Any]) -> Section:
     """Peak resident memory of the whole process."""
     figures = []
     for (what, threads), found in runs.items():
@@ -205,11 +218,11 @@ def sections(root: Path, repeats: int, cold_repeats: int, say: Callable[[str], N
     facts = standard_chain.truth(root)
     before = machine.load()
     try:
-        runs, reads = measure(blocks, index, repeats, say)
+        measured = measure(blocks, index, repeats, say)
         cold = cold_section(blocks, index, cold_repeats, say) if cold_repeats else None
     finally:
         shutil.rmtree(index, ignore_errors=True)
-    speed = speed_section(runs, reads)
+    speed, runs = speed_section(measured), measured.runs
     speed.notes.append(f"Load before {before}, after {machine.load()} (our own included).")
     speed.notes.append(f"Chain: {standard_chain.description(root)}.")
     found = [speed, utxo_section(runs, facts), memory_section(runs, facts), size_section(runs[UTXOS, 1][-1])]
