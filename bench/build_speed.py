@@ -107,12 +107,16 @@ def speed_section(measured: Measured) -> Section:
     """Rates by core, by wall and of the second thread."""
     runs, reads = measured.runs, measured.reads
     figures: list[Figure] = []
-    targets = {HISTORY: CHECKED_GB_S, TRUSTED: TRUSTED_GB_S, UTXOS: UTXOS_GB_S}
+    targets = {HISTORY: CHECKED_GB_S, TRUSTED: TRUSTED_GB_S}
     for (what, threads), found in runs.items():
         if threads > 2:
             continue
         name = f"{what}, {threads} thread{'s' * (threads > 1)}"
-        figures.append(report.at_least(f"{name}: by core", [gb_per_core(r) for r in found], targets[what], " GB/s"))
+        rates = [gb_per_core(r) for r in found]
+        if what == UTXOS:
+            figures.append(_utxos_figure(name, rates, runs[HISTORY, threads]))
+        else:
+            figures.append(report.at_least(f"{name}: by core", rates, targets[what], " GB/s"))
         whole = [r["blk_bytes"] / r["process_cpu_s"] / 1e9 for r in found]
         figures.append(report.plain("— Python's start and the imports counted in", whole, " GB/s"))
         figures.append(report.plain("— by wall", [gb_wall(r) for r in found], " GB/s"))
@@ -120,8 +124,6 @@ def speed_section(measured: Measured) -> Section:
         pairs = zip(runs[what, 1], runs[what, 2], strict=True)
         ratios = [one["wall_s"] / two["wall_s"] for one, two in pairs]
         figures.append(report.at_least(f"{what}: second thread, wall", ratios, SECOND_THREAD, " ×"))
-    shares = [h["cpu_s"] / u["cpu_s"] for h, u in zip(runs[HISTORY, 1], runs[UTXOS, 1], strict=True)]
-    figures.append(report.at_least("all tables by history, both checked, 1 thread", shares, UTXOS_SHARE, " ×"))
     rates = [r["blk_bytes"] / read["cpu_s"] / 1e9 for r, read in zip(runs[HISTORY, 1], reads, strict=True)]
     figures.append(report.plain("reading the same files and undoing the XOR, 1 thread", rates, " GB/s"))
     return Section(
@@ -134,6 +136,14 @@ def speed_section(measured: Measured) -> Section:
             "how even this machine's speed was meanwhile.",
         ],
     )
+
+
+def _utxos_figure(name: str, rates: list[float], history: list[dict[str, Any]]) -> Figure:
+    """Either the rate or the share of the same run's history rate is to be reached."""
+    shares = [rate / gb_per_core(run) for rate, run in zip(rates, history, strict=True)]
+    met = statistics.median(rates) >= UTXOS_GB_S or statistics.median(shares) >= UTXOS_SHARE
+    measured = f"{spread(rates)} GB/s, {spread(shares)} × the history alone"
+    return Figure(f"{name}: by core", measured, f"≥ {UTXOS_GB_S} GB/s or ≥ {UTXOS_SHARE} ×", met)
 
 
 def utxo_section(runs: dict[tuple[str, int], list[dict[str, Any]]], facts: dict[str, Any]) -> Section:
