@@ -117,8 +117,8 @@ class BitcoinConf:
                 continue
             key, equals, text = line.partition("=")
             if line.startswith("-") or not equals:
-                raise UsageError(
-                    f"line {number}: {line!r} is not option=value",
+                raise UsageError(  # the line itself is not shown: it may hold a password
+                    f"line {number} is not option=value",
                     path=path,
                     remedy="Bitcoin Core refuses it too; mend it, or give --blocksdir",
                 )

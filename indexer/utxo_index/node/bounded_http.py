@@ -32,6 +32,7 @@ class BoundedConnection(HTTPConnection):
         self._end_time = 0.0
         self._most_bytes = 0
         self.status: int | None = None
+        self._last_response: HTTPResponse | None = None
         self.response_class = self._response  # type: ignore[assignment]
 
     def limit(self, timeout_s: float, most_bytes: int) -> None:
@@ -58,9 +59,16 @@ class BoundedConnection(HTTPConnection):
     def getresponse(self) -> HTTPResponse:
         """The answer's head; `status` keeps its number."""
         self.status = None
-        response = super().getresponse()
+        self._last_response = response = super().getresponse()
         self.status = response.status
         return response
+
+    def close(self) -> None:
+        """Close the connection, and the answer that was not read to its end."""
+        super().close()
+        if self._last_response is not None:
+            self._last_response.close()
+            self._last_response = None
 
     def _response(self, sock: socket.socket, *args: Any, **options: Any) -> HTTPResponse:
         reader = _LimitedReader(sock, self._end_time, self._most_bytes)

@@ -24,7 +24,7 @@ from utxo_index.errors import (
     NodeWarmingUpError,
 )
 from utxo_index.node.bounded_http import AnswerTooLongError, BoundedConnection
-from utxo_index.node.rpc_access import RpcAccess
+from utxo_index.node.rpc_access import Credential, RpcAccess
 
 TIMEOUT_S = 30.0
 SET_TIMEOUT_S = 3600.0
@@ -97,7 +97,8 @@ class NodeRpc:
         self.access = access
         self.address = access.address
         self._timeout_s = timeout_s
-        self._refused: list[str] = []  # credentials, by where they are from
+        self._offered: Credential | None = None
+        self._refused: list[Credential] = []
         self._connection = BoundedConnection(access.host, access.port, self._authorization)
         self._proxy = RawProxy(service_url=f"http://{access.address}", connection=self._connection)
 
@@ -302,18 +303,20 @@ class NodeRpc:
 
     def _authorization(self) -> bytes:
         """The Authorization header of a new connection."""
-        offered = [c for c in self.access.credentials() if c.origin not in self._refused]
+        offered = [c for c in self.access.credentials() if c not in self._refused]
         if not offered:
-            refused, self._refused = self._refused, []
+            refused = " and ".join(dict.fromkeys(c.origin for c in self._refused))
+            self._refused = []
             raise NodeAuthError(
-                f"the node at {self.address} refuses {' and '.join(refused)} (401)",
+                f"the node at {self.address} refuses {refused} (401)",
                 remedy="Another node may be listening there, or it was started with other settings",
             )
-        self._offered = offered[0].origin
-        return offered[0].header
+        self._offered = offered[0]
+        return self._offered.header
 
     def _refuse_credential(self) -> None:
-        self._refused.append(self._offered)
+        if self._offered is not None:
+            self._refused.append(self._offered)
         raise _LoginRefused
 
     def _raise_rpc_error(self, method: str, error: Any) -> None:
@@ -373,10 +376,10 @@ def _sats(value: Any) -> int:
     amount = value if isinstance(value, Decimal) else Decimal(_count(value))
     if not 0 <= amount <= MAX_MONEY_SATS // COIN_SATS:  # before any arithmetic: 1e999999999 is a number, too
         raise ValueError("not an amount")
-    sats = amount * COIN_SATS
-    if sats != int(sats):
+    exponent = amount.as_tuple().exponent
+    if not isinstance(exponent, int) or exponent < -8:
         raise ValueError("not an amount")
-    return int(sats)
+    return int(amount * COIN_SATS)
 
 
 def _printable(text: Any, most: int) -> str:

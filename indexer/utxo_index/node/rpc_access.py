@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
@@ -189,13 +191,16 @@ def _conf_port(settings: BitcoinConf, chain: Chain) -> int | None:
 
 
 def _split_address(text: str, origin: str) -> tuple[str, int | None]:
-    """HOST, HOST:PORT, [V6] or [V6]:PORT. Raises UsageError."""
-    match = re.fullmatch(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@\[\]]+)|([0-9a-fA-F:.]+))(?::(\d{1,5}))?", text)
-    if match is None or (match[4] and not 0 < int(match[4]) < 1 << 16):
-        # an address with a password in it must not be shown
-        shown = "" if "@" in text else f" {text!r}"
-        raise UsageError(f"{origin}{shown}: HOST or HOST:PORT is wanted, nothing else")
-    return match[1] or match[2] or match[3], int(match[4]) if match[4] else None
+    """HOST, HOST:PORT, V6, [V6] or [V6]:PORT. Raises UsageError."""
+    match = re.fullmatch(r"(?:\[([^\s/@\[\]]+)\]|([^\s:/@\[\]]+))(?::(\d{1,5}))?", text)
+    host, port = (match[1] or match[2], int(match[3] or 0)) if match else (text, 0)
+    if ":" in host:
+        with suppress(ValueError):
+            return str(IPv6Address(host)), port or None
+    elif match and (port if match[3] else 1) in range(1, 1 << 16):
+        return host, port or None
+    shown = "" if "@" in text else f" {text!r}"  # an address with a password in it must not be shown
+    raise UsageError(f"{origin}{shown}: HOST or HOST:PORT is wanted, nothing else")
 
 
 def _is_negated(settings: BitcoinConf, name: str, chain_name: str) -> bool:
