@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 MOST_SECONDS = 20.0
+MOST_HEADERS = 2000
 
 
 class RpcError(Exception):
