@@ -19,6 +19,10 @@ _MASK = np.uint64((1 << LIMB_BITS) - 1)
 _BITS = np.uint64(LIMB_BITS)
 _PRIME_DIFF = np.uint64(1103717)
 _ELEMENT_BYTES = 384
+_QUARTERS = np.array(
+    [[k, 4 + k, 8 + k, 12 + k] for k in range(4)] + [[k, 4 + (k + 1) % 4, 8 + (k + 2) % 4, 12 + (k + 3) % 4] for k in range(4)]
+)
+"""Rows of the quarter rounds of a double round: columns, then diagonals."""
 _CONSTANTS = np.frombuffer(b"expand 32-byte k", np.uint32).copy()
 _SHA_ROOM = 10_000 + COIN_HEADER_BYTES + 3 + 256
 
@@ -117,7 +121,7 @@ def _quarter(x, a, b, c, d):
         x[b, lane] = (w << np.uint32(7)) | (w >> np.uint32(25))
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _key_stream(key, start, x, out):
     """384 bytes of ChaCha20's stream, nonce 0, counters 0 … 5, to `out`. key : uint32[8]; start, x : uint32[16, 8]."""
     for lane in range(8):
@@ -132,20 +136,14 @@ def _key_stream(key, start, x, out):
         for lane in range(8):
             x[k, lane] = start[k, lane]
     for _ in range(10):
-        _quarter(x, 0, 4, 8, 12)
-        _quarter(x, 1, 5, 9, 13)
-        _quarter(x, 2, 6, 10, 14)
-        _quarter(x, 3, 7, 11, 15)
-        _quarter(x, 0, 5, 10, 15)
-        _quarter(x, 1, 6, 11, 12)
-        _quarter(x, 2, 7, 8, 13)
-        _quarter(x, 3, 4, 9, 14)
+        for q in range(8):
+            _quarter(x, _QUARTERS[q, 0], _QUARTERS[q, 1], _QUARTERS[q, 2], _QUARTERS[q, 3])
     for lane in range(6):
         for k in range(16):
             store_32(out, np.int64(lane * 64 + k * 4), np.int64(np.uint32(x[k, lane] + start[k, lane])))
 
 
-@njit(nogil=True)
+@njit(nogil=True, _nrt=False)
 def _multiply(a, b, product):
     """a = a · b modulo p, below 2^3072. a, b : uint32[128]; product : uint64[256], scratch."""
     for k in range(2 * LIMBS):

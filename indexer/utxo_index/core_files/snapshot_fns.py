@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from ..chains import MAX_MONEY_SATS
 from .block_fns import MAX_SCRIPT_BYTES
 from .coin_fns import coin_key, heap_sort
 from .encoding_fns import compact_size, decompress_amount, varint
@@ -60,7 +61,8 @@ N_COUNTERS = 6
     BAD_SCRIPT_SIZE,
     UNSPENDABLE,
     NOT_ON_CURVE,
-) = range(15)
+    TOO_MUCH_MONEY,
+) = range(16)
 
 ERRORS = {
     TRUNCATED: "the file ends in the middle of a coin",
@@ -75,6 +77,7 @@ ERRORS = {
     BAD_SCRIPT_SIZE: "the script is longer than 10,000 bytes, or its length is not readable",
     UNSPENDABLE: "the script begins with OP_RETURN: it is never in the set",
     NOT_ON_CURVE: "the uncompressed public key is not on the curve",
+    TOO_MUCH_MONEY: "the coins are worth more than 21 million BTC",
 }
 
 _MOST_BYTE_ORDERED_VOUT = 16511  # up to here, VARINTs sort as numbers do
@@ -350,6 +353,9 @@ def decode_coins(
                 error, where = np.int64(NOT_ON_CURVE), script_at
                 break
             sats += value
+            if sats > MAX_MONEY_SATS:
+                error, where = np.int64(TOO_MUCH_MONEY), fields_at
+                break
             i += 1
         if not numeric:
             error, where = _order_by_number(buf, first_coin_at, left, end, places, order)
@@ -381,10 +387,15 @@ def decode_coins(
                         error, where = np.int64(NOT_ON_CURVE), script_at
                         break
                     sats += value
+                    if sats > MAX_MONEY_SATS:
+                        error, where = np.int64(TOO_MUCH_MONEY), fields_at
+                        break
         if error != FINE:
             if error == TRUNCATED:
                 return (error, end) if is_last else (np.int64(MORE_BYTES), group_at)
             return error, where
+        if counters[VALUE_SATS] + sats > MAX_MONEY_SATS:
+            return np.int64(TOO_MUCH_MONEY), group_at
         counters[N_COINS] = n + left
         counters[N_GROUPS] += 1
         counters[STREAM_BYTES] = at
