@@ -116,6 +116,30 @@ class NodeAccessError(UtxoIndexError):
     exit_code = 4
 
 
+class NodeUnreachableError(NodeAccessError):
+    """The node does not answer now: nothing listens, a time limit passed, the connection was closed."""
+
+
+class NodeWarmingUpError(NodeUnreachableError):
+    """The node is starting and answers nothing else yet."""
+
+
+class NodeAuthError(NodeAccessError):
+    """The node refuses who asks, or nothing to say who asks was found."""
+
+
+class NodeAnswerError(NodeAccessError):
+    """What answers is no Bitcoin node's answer: not JSON, of another shape, without end."""
+
+
+class NodeRpcError(NodeAccessError):
+    """The node answered with an error; `code` is Bitcoin Core's number for it."""
+
+    def __init__(self, what: str, *, code: int, **fields: object) -> None:
+        super().__init__(what, **fields)  # type: ignore[arg-type]
+        self.code = code
+
+
 class IndexFolderError(UtxoIndexError):
     """The index folder is damaged or of another format."""
 
