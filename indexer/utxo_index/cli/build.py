@@ -84,8 +84,8 @@ def build(
     node = resolve_node(datadir=datadir, blocksdir=blocksdir, conf=conf, chain=chain, magic=magic)
     shown.note(node.origin)
     # The first import of the kernels compiles them; not for a command line that was wrong.
-    numba_cache.prepare()
-    from utxo_index.build import build_index
+    with numba_cache.loading():
+        from utxo_index.build import build_index
     from utxo_index.node.dumptxoutset import snapshot_advice
     from utxo_index.node.tip import NodeQuestion
 

@@ -124,10 +124,11 @@ def _files(
         return CHAINS[chain or "main"], None, datadir, None
     from utxo_index import numba_cache
 
-    numba_cache.prepare()
     from utxo_index.cli.build import default_threads
     from utxo_index.core_files.block_folder import open_block_folder
-    from utxo_index.core_files.header_tree import scan_folder
+
+    with numba_cache.loading():
+        from utxo_index.core_files.header_tree import scan_folder
 
     folder = open_block_folder(node.blocks_folder, node.chain_name, node.magic)
     try:
