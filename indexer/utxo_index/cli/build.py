@@ -101,7 +101,7 @@ def build(
     def rpc_access(of_chain: Chain) -> RpcAccess | None:
         if node.datadir is None and not rpc.is_asked_for:  # whose files these are is not known
             return None
-        return rpc.access(of_chain, datadir=node.datadir, conf=conf)
+        return rpc.access(of_chain, datadir=datadir, conf=conf)
 
     try:
         report = build_index(
