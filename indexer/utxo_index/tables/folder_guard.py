@@ -15,7 +15,7 @@ from utxo_index.tables.manifest_text import REBUILD
 from utxo_index.tables.part_files import KEYS_FOLDER
 
 STAGING_NAME = ".staging"
-OUR_FILE = re.compile(r"(blocks|spends|utxos|supply|pending)-\d{7}(-\d{7})?\.(parquet|columns|key|log)")
+OUR_FILE = re.compile(r"(blocks|spends|utxos|supply|pending|headers)-\d{7}(-\d{7})?\.(parquet|columns|key|log|raw)")
 FOLDERS = (*TABLES, KEYS_FOLDER)
 
 

@@ -78,6 +78,16 @@ class RawEntry:
 
 
 @dataclass(frozen=True)
+class HeadersEntry:
+    """The headers that an index of a snapshot keeps, from genesis to the snapshot's base."""
+
+    path: str
+    n_headers: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class PendingEntry:
     """The pending log of an unfinished `utxos`: the spends, from `done_from` on, of outputs below it."""
 
@@ -136,6 +146,7 @@ class Manifest:
     tables: dict[str, TableEntry] = field(default_factory=lambda: {name: TableEntry() for name in REQUIRED_TABLES})
     utxos: UtxosEntry | None = None
     block_columns: ColumnsEntry | None = None
+    headers: HeadersEntry | None = None
     tip_time_unix: int | None = None
     supply_sats: int | None = None
     n_coins: int | None = None
@@ -159,6 +170,7 @@ class Manifest:
         if self.utxos is not None:
             named |= {entry.path for entry in self.utxos.key_files}
             named |= {self.utxos.pending.path} if self.utxos.pending else set()
+        named |= {self.headers.path} if self.headers else set()
         return named | ({self.block_columns.path} if self.block_columns else set())
 
     def to_bytes(self) -> bytes:
@@ -192,6 +204,7 @@ class Manifest:
                     for name, table in self.tables.items()
                 },
                 "utxos": None if self.utxos is None else _utxos_body(self.utxos),
+                "headers": None if self.headers is None else vars(self.headers),
                 "block_columns": None
                 if self.block_columns is None
                 else vars(self.block_columns) | {"sha256": [list(item) for item in self.block_columns.sha256.items()]},
@@ -245,6 +258,7 @@ def _from_body(body: dict[str, Any]) -> Manifest:
         notes=body["notes"],
         tables=tables,
         block_columns=None if block_columns is None else _columns_entry(block_columns),
+        headers=None if body["headers"] is None else _headers_entry(body["headers"]),
         utxos=utxos,
         tip_time_unix=body["tip"]["time_unix"],
         supply_sats=body["totals"]["supply_sats"],
@@ -262,6 +276,10 @@ def _file_entry(fields: dict[str, Any]) -> FileEntry:
 
 def _columns_entry(fields: dict[str, Any]) -> ColumnsEntry:
     return ColumnsEntry(**(fields | {"path": _inside(fields["path"]), "sha256": dict(fields["sha256"])}))
+
+
+def _headers_entry(fields: dict[str, Any]) -> HeadersEntry:
+    return HeadersEntry(**(fields | {"path": _inside(fields["path"])}))
 
 
 def _utxos_body(utxos: UtxosEntry) -> dict[str, Any]:
