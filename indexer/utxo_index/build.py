@@ -187,7 +187,7 @@ def build_index(
         else:
             writer = IndexWriter.begin(
                 target,
-                folder.chain,
+                chain_kind,
                 chain.tip_height,
                 chain.tip_hash,
                 notes={"equal_work_tie": chain.equal_work_tie},

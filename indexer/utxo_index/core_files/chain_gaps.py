@@ -100,7 +100,9 @@ def _refuse_detached(tree: HeaderTree, pairing: UndoPairing, root: int, tip: int
         path=tree.folder.blk_path(tree.blk_scans[index].number),
         offset=int(tree.offsets[root]),
         height=height,
-        remedy=f"A block file is missing or damaged. {REINDEX}",
+        remedy=f"A block file is missing or damaged. {REINDEX}"
+        if not base_height
+        else "Blocks between the snapshot and these are pruned, or a block file is damaged: take a later snapshot",
     )
 
 

@@ -114,7 +114,7 @@ def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None
 def add_headers(
     blk_scans: list[BlkScan], rev_scans: list[RecordScan], headers: HeaderChain
 ) -> tuple[list[BlkScan], list[RecordScan]]:
-    """The scans, and behind them one of no file: the headers of blocks that no file has.
+    """The scans, and before them one of no file: the headers of blocks that no file has.
 
     So the tree reaches down to genesis where a pruned node's files, or those above a snapshot, do not.
     """
@@ -134,7 +134,7 @@ def add_headers(
         bits=array("I", rows[:, 72:76].tobytes()),
         n_txs=array("I", bytes(4 * n)),
     )
-    return [*blk_scans, without_blocks], [*rev_scans, RecordScan(NO_FILE, 0)]
+    return [without_blocks, *blk_scans], [RecordScan(NO_FILE, 0), *rev_scans]
 
 
 def link_headers(folder: BlockFolder, blk_scans: list[BlkScan], rev_scans: list[RecordScan]) -> HeaderTree:

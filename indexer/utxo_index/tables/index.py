@@ -169,6 +169,11 @@ class Index:
             sats, coins = np.concatenate((sats, created_sats)), np.concatenate((coins, created_coins))
         return SupplyVector(height, sats, coins)
 
+    @cached_property
+    def root_supply_sats(self) -> int:
+        """All coins at the base of the snapshot that the index begins with, satoshis; 0 where it begins with genesis."""
+        return int(self._checkpoint_below(self.root_height)[1].sum()) if self.root_height else 0
+
     def read_table(self, name: str, end_height: int | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of a table in order, in verified batches; only rows of heights below `end_height`, where given.
 
