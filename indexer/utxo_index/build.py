@@ -27,6 +27,7 @@ from .core_files.header_tree import scan_folder
 from .core_files.snapshot_file import SnapshotHeader
 from .core_files.undo_pairing import pair_undo
 from .errors import UsageError
+from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
 from .snapshot_root import SnapshotSource, ask_node, open_root, read_header_of, verified_root
@@ -69,6 +70,7 @@ def build_index(
     dry_run: bool = False,
     snapshot: SnapshotSource | None = None,
     snapshot_only: bool = False,
+    node: NodeQuestion | None = None,
     progress: Progress | None = None,
     part_blocks: int = PART_BLOCKS,
     range_blocks: int = RANGE_BLOCKS,
@@ -88,8 +90,9 @@ def build_index(
     rebuild : start anew beside the old index and replace it when done. dry_run : read headers only.
     snapshot : begin with its coins, and apply the later blocks of the files. snapshot_only : apply none; block files are
         looked into for headers.
-    part_blocks, range_blocks, checkpoint_blocks, commit_bytes, bucket_blocks : the cut of the work; other values than the format's are
-        for tests.
+    node : whom to ask for the node's own best block.
+    part_blocks, range_blocks, checkpoint_blocks, commit_bytes, bucket_blocks : the cut of the work; other values than
+        the format's are for tests.
 
     Raises
     ------
@@ -123,6 +126,10 @@ def build_index(
         )
     if found is not None:
         _refuse_other_root(place, found, header)
+    # before the files are looked at: what the node calls its best block is in them then
+    node_tip, problem = node.best_block(chain_kind) if node is not None and found is None else (None, None)
+    if problem is not None:
+        progress.note(problem)
     root = None
     if snapshot is not None and header is not None:
         if found is not None and stop_height not in (None, found.tip_height):
@@ -136,12 +143,13 @@ def build_index(
             kept=None if found is None else read_headers(place, found),
             stop_height=None if found is not None else stop_height,
             tip_hash=None if found is None else found.tip_hash,
+            node_tip=node_tip,
             with_blocks=not snapshot_only,
         )
         if found is not None and chain.tip_hash != found.tip_hash:
             raise _other_tip(found)
     elif folder is not None:
-        chain = _read_headers(folder, threads, stop_height, found, progress)
+        chain = _read_headers(folder, threads, stop_height, found, node_tip, progress)
     else:
         raise UsageError("there is nothing to build from: neither block files nor a snapshot")
     facts: dict[str, Any] = {
@@ -152,7 +160,9 @@ def build_index(
         "index_bytes_needed": _bytes_needed(chain, with_utxos, with_scripts, add_utxos, header),
     }
     notes = []
-    if chain.equal_work_tie and not add_utxos:
+    if chain.node_chose_tip:
+        notes.append("The tip is the node's choice; by work alone the files' best would be another block.")
+    elif chain.equal_work_tie and not add_utxos:
         notes.append("Another tip with the same work is in the files; the one that was stored first is taken.")
     if dry_run:
         return BuildReport("dry run", **facts, seconds=time.monotonic() - started, notes=notes)
@@ -190,7 +200,8 @@ def build_index(
                 chain_kind,
                 chain.tip_height,
                 chain.tip_hash,
-                notes={"equal_work_tie": chain.equal_work_tie},
+                notes={"equal_work_tie": chain.equal_work_tie}
+                | ({"node_chose_tip": True} if chain.node_chose_tip else {}),
                 with_utxos=with_utxos,
                 with_scripts=with_scripts,
                 root=manifest_root,
@@ -285,7 +296,12 @@ def _complete_notes(
 
 
 def _read_headers(
-    folder: BlockFolder, threads: int, stop_height: int | None, found: Manifest | None, progress: Progress
+    folder: BlockFolder,
+    threads: int,
+    stop_height: int | None,
+    found: Manifest | None,
+    node_tip: bytes | None,
+    progress: Progress,
 ) -> BestChain:
     if found is not None and stop_height not in (None, found.tip_height):
         raise UsageError(
@@ -297,7 +313,7 @@ def _read_headers(
     pairing = pair_undo(tree)
     if found is not None:
         return find_best_chain(tree, pairing, tip_hash=found.tip_hash)
-    return find_best_chain(tree, pairing, stop_height=stop_height)
+    return find_best_chain(tree, pairing, stop_height=stop_height, node_tip=node_tip)
 
 
 def _bytes_needed(

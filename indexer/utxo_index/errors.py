@@ -98,6 +98,10 @@ class ChainError(InputError):
     """The blocks do not make the chain that was asked for: a gap, missing undo, a broken identity."""
 
 
+class SnapshotNeededError(ChainError):
+    """The block files do not go back to genesis: only with a snapshot of the set can there be an index."""
+
+
 class PriceFileError(InputError):
     """A price file cannot be used; `line` is the line (CSV) or row (Parquet, from 1) of the first bad record."""
 

@@ -95,12 +95,13 @@ def open_root(
     kept: HeaderChain | None = None,
     stop_height: int | None = None,
     tip_hash: bytes | None = None,
+    node_tip: bytes | None = None,
     with_blocks: bool = True,
 ) -> tuple[SnapshotRoot, BestChain]:
     """The base block of a snapshot, and the chain that goes on from it in the block files.
 
     folder : block files, for the headers and for later blocks; None where there are none
-    kept : headers of an unfinished index. stop_height, tip_hash : as for `find_best_chain`
+    kept : headers of an unfinished index. stop_height, tip_hash, node_tip : as for `find_best_chain`
     with_blocks : otherwise the chain ends with the base
 
     Raises
@@ -150,7 +151,12 @@ def open_root(
         return root, chain_of_headers(folder or nowhere, headers)
     rooted = link_headers(folder, *add_headers(*scans, headers))
     chain = find_best_chain(
-        rooted, pair_undo(rooted), stop_height=stop_height, tip_hash=tip_hash, base_hash=header.base_hash
+        rooted,
+        pair_undo(rooted),
+        stop_height=stop_height,
+        tip_hash=tip_hash,
+        base_hash=header.base_hash,
+        node_tip=node_tip,
     )
     return root, chain
 

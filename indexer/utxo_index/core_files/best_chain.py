@@ -29,9 +29,10 @@ class BestChain:
     file_numbers : int32[n]; blk_offsets, blk_sizes, rev_offsets, rev_sizes : int64[n], of block and undo bytes
     (genesis:
         undo size 0)
-    equal_work_tie : another tip with undo has the same work; the one stored first was taken
+    equal_work_tie : another tip with undo has the same work; the one stored first was taken, or the node's
     first_height : blocks are to be read from here on; above 0 where a snapshot says what was before, and then the
         sizes of lower blocks are 0 here, wherever they may be
+    node_chose_tip : the tip is the node's choice, and by the files alone it would be another
     """
 
     folder: BlockFolder
@@ -44,6 +45,7 @@ class BestChain:
     rev_sizes: NDArray[np.int64]
     equal_work_tie: bool
     first_height: int = 0
+    node_chose_tip: bool = False
 
     @property
     def tip_height(self) -> int:
@@ -61,11 +63,13 @@ def find_best_chain(
     stop_height: int | None = None,
     tip_hash: bytes | None = None,
     base_hash: bytes | None = None,
+    node_tip: bytes | None = None,
 ) -> BestChain:
     """The best chain, up to `stop_height` (inclusive), or the chain that ends with the block `tip_hash`.
 
     base_hash : a snapshot's base, in internal order: the chain goes on from there, and what is below need not be in the
         files but for its headers (`add_headers`).
+    node_tip : hash of the node's own best block; where that is a connected block of these files, it is the tip.
 
     Raises
     ------
@@ -90,9 +94,14 @@ def find_best_chain(
     tips = tree.most_work(np.flatnonzero(connected))
     tip = int(tips[0])  # entries are in order of (file, offset): the one stored first
     tie = len(tips) > 1
+    files_tip = tip
+    nodes = _connected_blocks(tree, connected, node_tip) if node_tip is not None else tips[:0]
+    nodes = nodes[tree.height[nodes] >= tree.height[base]]
+    if len(nodes):
+        tip = int(nodes[0])
+        tie = tie and tip in tips
     if tip_hash is not None:
-        same = (tree.hashes == np.frombuffer(tip_hash, np.uint8)).all(axis=1)
-        found = np.flatnonzero(same & connected)
+        found = _connected_blocks(tree, connected, tip_hash)
         if not len(found):
             raise ChainError(
                 f"block {tip_hash[::-1].hex()}, which the unfinished build goes to, is not in these files any more",
@@ -101,7 +110,7 @@ def find_best_chain(
             )
         tip = int(found[0])
     if stop_height is None or stop_height > int(tree.height[tip]):
-        if tip_hash is None:
+        if tip_hash is None and not len(nodes):
             base_height = int(tree.height[base])
             refuse_gap_above(tree, pairing, connected, tip, base_height)
             refuse_damaged_tip(tree, pairing, connected, tip, base_height)
@@ -134,6 +143,7 @@ def find_best_chain(
         rev_sizes,
         tie,
         first_height,
+        len(nodes) > 0 and tip != files_tip,
     )
 
 
@@ -170,6 +180,11 @@ def _refuse_other_base(tree: HeaderTree, has_undo: NDArray[np.bool_], base: int)
         height=base_height,
         remedy="A snapshot of a block that a reorganisation has undone is of no use: dump a new one",
     )
+
+
+def _connected_blocks(tree: HeaderTree, connected: NDArray[np.bool_], block_hash: bytes) -> NDArray[np.int64]:
+    """Entries of a connected block by its hash (internal order)."""
+    return np.flatnonzero((tree.hashes == np.frombuffer(block_hash, np.uint8)).all(axis=1) & connected)
 
 
 def _path_to(tree: HeaderTree, tip: int) -> list[int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BlockFileError, ChainError
+from ..errors import BlockFileError, SnapshotNeededError
 from .block_folder import REINDEX, BlockFolder
 from .header_chain import HeaderChain
 from .header_tree_fns import UNLINKED, WORK_LIMBS, grow
@@ -152,12 +152,11 @@ def link_headers(folder: BlockFolder, blk_scans: list[BlkScan], rev_scans: list[
     parent = entry_of(parents)
     genesis = int(entry_of(np.frombuffer(folder.chain.genesis_hash, np.uint8).reshape(1, 32))[0])
     if genesis == UNLINKED:
-        raise ChainError(
+        raise SnapshotNeededError(
             f"the genesis block of {folder.chain.name} is not in the files: a pruned node, or damage at the beginning",
             path=folder.blk_path(folder.file_numbers[0]),
             offset=0,
-            remedy="A build from genesis needs every block: an unpruned node. With fewer, build from a snapshot: "
-            "--snapshot FILE",
+            remedy="A build from genesis needs every block: an unpruned node. Any other: a snapshot",
         )
     height, work, order = _grow(first_copy, parent, column("bits"), genesis)
     return HeaderTree(

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from utxo_index.chains import Chain
 from utxo_index.errors import NodeAuthError, UsageError
-from utxo_index.node.access import access_error, is_file
+from utxo_index.node.access import access_error, is_file, is_folder
 from utxo_index.node.bitcoin_conf import BitcoinConf, Setting, read_bitcoin_conf
 from utxo_index.node.folder import default_datadir
 
@@ -128,7 +128,7 @@ def find_rpc_access(
     if datadir is None and (moved := settings.get("datadir", chain.name)) is not None:
         folder = Path(str(moved.value))
     chain_folder = folder / chain.folder
-    if not is_file(chain_folder / ".cookie") and folder.name == chain.folder and not (chain_folder).is_dir():
+    if not is_folder(chain_folder) and is_folder(folder / "blocks"):
         chain_folder = folder  # the network's own folder was given
     settings.read_settings_json(chain_folder / "settings.json")
 
