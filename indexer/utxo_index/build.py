@@ -88,8 +88,8 @@ def build_index(
     with_utxos : write the table `utxos`, too; with_scripts : with the column `script` in it.
     add_utxos : add it to a complete index without, for that index's tip; everything else in it stays as it is.
     rebuild : start anew beside the old index and replace it when done. dry_run : read headers only.
-    snapshot : begin with its coins, and apply the later blocks of the files. snapshot_only : apply none; block files are
-        looked into for headers.
+    snapshot : begin with its coins, and apply the later blocks of the files.
+    snapshot_only : apply none; block files are looked into for headers.
     node : whom to ask for the node's own best block.
     part_blocks, range_blocks, checkpoint_blocks, commit_bytes, bucket_blocks : the cut of the work; other values than
         the format's are for tests.
@@ -127,7 +127,8 @@ def build_index(
     if found is not None:
         _refuse_other_root(place, found, header)
     # before the files are looked at: what the node calls its best block is in them then
-    node_tip, problem = node.best_block(chain_kind) if node is not None and found is None else (None, None)
+    asks = node is not None and found is None and folder is not None and not snapshot_only
+    node_tip, problem = node.best_block(chain_kind) if node is not None and asks else (None, None)
     if problem is not None:
         progress.note(problem)
     root = None

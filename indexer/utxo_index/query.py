@@ -144,6 +144,9 @@ def _choose_height(
         if first_unpriced == 0:
             raise _beyond_prices("no block has a price yet", prices, time_unix, 0)
         height = first_unpriced - 1
+        if height < index.root_height:
+            what = f"the index begins with a snapshot of height {index.root_height}, beyond the prices"
+            raise _beyond_prices(what, prices, time_unix, first_unpriced)
         return height, [f"prices end {prices.last_day}: answering for height {height} (tip {index.tip_height})"]
     height = resolve_at(at, index, time_unix)
     if height >= first_unpriced and not may_be_unpriced:

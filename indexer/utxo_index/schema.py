@@ -2,7 +2,7 @@
 
 Plain Python and NumPy dtypes only, so that the parsing side can name them without importing Arrow.
 `S32` stands for a hash of 32 raw bytes in internal order, `script type` for a 1-byte code that Parquet has as a word of
-SCRIPT_TYPES, `bytes` for bytes of any length. Nothing is ever null but some columns of `blocks`, see UNKNOWN_BELOW_ROOT.
+SCRIPT_TYPES, `bytes` for bytes of any length. Nothing is ever null but what UNKNOWN_BELOW_ROOT is about.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ down, as for outputs of blocks. A key that hits no coin means that the snapshot 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +103,14 @@ class SnapshotCoins:
 
     def _utxo_rows(self, rows: SnapshotRows, keys: NDArray[np.uint64], keep: NDArray[np.bool_] | None) -> UtxoRows:
         txids = rows.txids.reshape(-1, 32)
-        columns = [rows.created_height, rows.value_sats, rows.is_coinbase, rows.script_types, txids, rows.vouts]
+        columns: list[Any] = [
+            rows.created_height,
+            rows.value_sats,
+            rows.is_coinbase,
+            rows.script_types,
+            txids,
+            rows.vouts,
+        ]
         scripts = BinaryColumn(rows.scripts, rows.script_ends)
         if keep is not None:
             columns = [column[keep] for column in columns]

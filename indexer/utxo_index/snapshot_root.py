@@ -8,6 +8,7 @@ who has validated it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +18,7 @@ import numpy as np
 from .chains import Chain
 from .core_files.assumeutxo import KnownSnapshot, known_snapshot
 from .core_files.best_chain import BestChain, chain_of_headers, find_best_chain
-from .core_files.block_check import bip34_height, block_bytes
+from .core_files.block_check import bip34_height
 from .core_files.block_folder import XOR_KEY_BYTES, BlockFolder
 from .core_files.header_chain import HeaderChain
 from .core_files.header_tree import HeaderTree, add_headers, link_headers, scan_files
@@ -38,14 +39,18 @@ class SnapshotSource:
     """A snapshot to build from, and what the user says of it.
 
     expect_hash : hash_serialized_3 that it must have, 64 hex digits. headers_file : raw headers or CSV.
-    base_height : of its base block. rpc : a node to ask for headers and for the hash of its set.
+    base_height : of its base block. rpc : by network, a node to ask for headers and for the hash of its set.
     """
 
     path: Path
     expect_hash: str | None = None
     headers_file: Path | None = None
     base_height: int | None = None
-    rpc: RpcAccess | None = None
+    rpc: Callable[[Chain], RpcAccess | None] | None = None
+
+    def access(self, chain: Chain) -> RpcAccess | None:
+        """The node to ask."""
+        return None if self.rpc is None else self.rpc(chain)
 
     def __post_init__(self) -> None:
         if self.expect_hash is not None and not re.fullmatch("[0-9a-fA-F]{64}", self.expect_hash):
@@ -124,7 +129,7 @@ def open_root(
             headers_file=source.headers_file,
             kept=kept,
             tree=tree,
-            rpc=source.rpc,
+            rpc=source.access(header.chain),
             progress=progress,
         )
     except ChainError as error:
@@ -206,10 +211,11 @@ def ask_node(root: SnapshotRoot) -> NodeWord:
     Where the base is the node's tip, hash_serialized_3; else MuHash3072 where it has a coinstatsindex.
     """
     source = root.source
-    if source.expect_hash is not None or root.known is not None or source.rpc is None:
+    access = source.access(root.header.chain)
+    if source.expect_hash is not None or root.known is not None or access is None:
         return NodeWord("", "")
     try:
-        with connect_node(source.rpc) as node:
+        with connect_node(access) as node:
             hash_hex = node.txout_set_hash_at(root.header.base_hash)
             if hash_hex is not None:
                 return NodeWord("hash_serialized_3", hash_hex)
@@ -256,15 +262,10 @@ def verified_root(root: SnapshotRoot, snapshot: SortedSnapshot, word: NodeWord) 
     if verified == "none":
         reason = f" ({word.why_not})" if word.why_not else ""
         notes.append(
-            f"WARNING: nothing confirms that these are the coins of the chain{reason}. Their hash_serialized_3 is {found}: "
-            f"compare it with `bitcoin-cli gettxoutsetinfo hash_serialized_3` of a node at height {root.base_height:,}, or "
-            "with the txoutset_hash that dumptxoutset printed, and give that with --expect-hash."
+            f"WARNING: nothing confirms that these are the coins of the chain{reason}. Their hash_serialized_3 is "
+            f"{found}: compare it with what `bitcoin-cli gettxoutsetinfo hash_serialized_3` of a node says at height "
+            f"{root.base_height:,}, or with the txoutset_hash that dumptxoutset printed; --expect-hash does so."
         )
     else:
         notes.append(f"The snapshot of height {root.base_height:,} is verified ({verified}): {found}.")
     return Root(root.base_height, root.header.base_hash, found, verified), notes
-
-
-def chain_of(header: SnapshotHeader, folder: BlockFolder | None) -> Chain:
-    """The network: of the block files where there are any."""
-    return header.chain if folder is None else folder.chain

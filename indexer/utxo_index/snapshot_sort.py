@@ -124,10 +124,10 @@ class _Sorter:
 
     def write_run(self, pieces: list[_Parted]) -> None:
         """The coins of some pieces to the file, each bucket's together."""
-        n_rows = sum(np.diff(parted.row_starts) for parted in pieces)
-        n_script_bytes = sum(np.diff(parted.script_starts) for parted in pieces)
+        n_rows = _summed([np.diff(parted.row_starts) for parted in pieces])
+        n_script_bytes = _summed([np.diff(parted.script_starts) for parted in pieces])
         per_row = RECORD_BYTES + (2 if self.with_scripts else 0)
-        bucket_bytes = np.asarray(n_rows) * per_row + n_script_bytes
+        bucket_bytes = n_rows * per_row + n_script_bytes
         offsets = self.size_bytes + np.concatenate((np.zeros(1, np.int64), np.cumsum(bucket_bytes)))
         views: list[memoryview] = []
         places = [
@@ -151,7 +151,7 @@ class _Sorter:
                 _write_all(self.file.fileno(), views)
                 views = []
         _write_all(self.file.fileno(), views)
-        self.runs.append(_Run(offsets[:-1], np.asarray(n_rows), np.asarray(n_script_bytes)))
+        self.runs.append(_Run(offsets[:-1], n_rows, n_script_bytes))
         self.size_bytes = int(offsets[-1])
 
     def read(self, offset: int, into: list[NDArray[np.uint8]]) -> None:
@@ -164,6 +164,13 @@ class _Sorter:
                     if not got:
                         raise OSError(errno.EIO, "the temporary file became shorter")
                     view, offset = view[got:], offset + got
+
+
+def _summed(columns: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    total = columns[0].copy()
+    for column in columns[1:]:
+        total += column
+    return total
 
 
 def _write_all(descriptor: int, views: list[memoryview]) -> None:
@@ -223,11 +230,11 @@ class SortedSnapshot:
         if len(pieces) == 1:
             return pieces[0]
         if not pieces:
-            return SnapshotRows(*(np.empty(0, dtype) for dtype in ("i4", "i8", "?", "u1", "u1", "i4", "u1", "i8")))
+            return _empty_rows(0, 0, 0)
         bases = np.cumsum([0, *(len(piece.scripts) for piece in pieces)])
+        columns: list[Any] = [np.concatenate(column) for column in zip(*pieces, strict=True)]
         ends = [piece.script_ends + base for piece, base in zip(pieces, bases, strict=False)]
-        columns = [np.concatenate(column) for column in list(zip(*pieces, strict=True))[:-1]]
-        return SnapshotRows(*columns, np.concatenate(ends))
+        return SnapshotRows(*columns)._replace(script_ends=np.concatenate(ends))
 
     def chunks(self, first_height: int, end_height: int) -> Iterator[tuple[NDArray[np.int64], SnapshotRows]]:
         """The coins created in [first_height, end_height), a bucket at a time, ascending, with heights without coins.
@@ -259,16 +266,7 @@ class SortedSnapshot:
         first = b * size
         row_starts = np.empty(min(size, sorter.n_heights - first) + 1, np.int64)
         placed = np.empty(n, np.int64)
-        rows = SnapshotRows(
-            np.empty(n, np.int32),
-            np.empty(n, np.int64),
-            np.empty(n, np.bool_),
-            np.empty(n, np.uint8),
-            np.empty(32 * n, np.uint8),
-            np.empty(n, np.int32),
-            np.empty(script_bytes, np.uint8),
-            np.empty(n if sorter.with_scripts else 0, np.int64),
-        )
+        rows = _empty_rows(n, script_bytes, n if sorter.with_scripts else 0)
         rows_by_height(records, n, first, row_starts, placed, *rows[:6])
         if sorter.with_scripts:
             scripts_by_row(scripts, lengths, n, placed, rows.scripts, rows.script_ends)
@@ -278,12 +276,29 @@ class SortedSnapshot:
         return row_starts - row_starts[0], slice_rows(rows, int(row_starts[0]), int(row_starts[-1]))
 
 
+def _empty_rows(n: int, script_bytes: int, n_scripts: int) -> SnapshotRows:
+    """Room for n coins."""
+    return SnapshotRows(
+        np.empty(n, np.int32),
+        np.empty(n, np.int64),
+        np.empty(n, np.bool_),
+        np.empty(n, np.uint8),
+        np.empty(32 * n, np.uint8),
+        np.empty(n, np.int32),
+        np.empty(script_bytes, np.uint8),
+        np.empty(n_scripts, np.int64),
+    )
+
+
 def slice_rows(rows: SnapshotRows, first: int, end: int) -> SnapshotRows:
     """Rows [first, end)."""
     script_first = int(rows.script_ends[first - 1]) if first and len(rows.script_ends) else 0
     script_end = int(rows.script_ends[end - 1]) if end > first and len(rows.script_ends) else script_first
     return SnapshotRows(
-        *(column[first:end] for column in rows[:4]),
+        rows.created_height[first:end],
+        rows.value_sats[first:end],
+        rows.is_coinbase[first:end],
+        rows.script_types[first:end],
         rows.txids[32 * first : 32 * end],
         rows.vouts[first:end],
         rows.scripts[script_first:script_end],

@@ -112,7 +112,7 @@ class MuHash:
 
 
 class SetHashes(NamedTuple):
-    """What Core's `gettxoutsetinfo` says of a set. Hashes are 64 hex digits; `muhash` None where it was not asked for."""
+    """What Core's `gettxoutsetinfo` says of a set. Hashes are 64 hex digits; `muhash` is None unless asked for."""
 
     n_coins: int
     total_sats: int

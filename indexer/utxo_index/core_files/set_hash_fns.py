@@ -1,7 +1,8 @@
 """Hashes of the UTXO set: coins serialized as Bitcoin Core hashes them, and MuHash3072 over them.
 
 Numbers modulo p = 2^3072 - 1103717 are 128 limbs of 24 bits in uint32, lowest first: sums of 128 products stay below
-2^55. Source: Core `src/kernel/coinstats.cpp` (`TxOutSer`), `src/crypto/muhash.cpp`, `src/crypto/chacha20.cpp`, RFC 8439.
+2^55. Source: Core `src/kernel/coinstats.cpp` (`TxOutSer`), `src/crypto/muhash.cpp`, `src/crypto/chacha20.cpp`;
+RFC 8439.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def _put_size(out, at, size):
     _nrt=False,
 )
 def serialize_coins(txids, vouts, heights, is_coinbase, value_sats, scripts, script_ends, n, out):
-    """n coins to `out` one behind the other, as they are hashed: txid, output number (4 bytes), 2·height + coinbase (4),
-    satoshis (8), CompactSize of the script's length, script.
+    """n coins to `out` one behind the other, as they are hashed: txid, output number (4 bytes), 2·height + coinbase
+    (4), satoshis (8), CompactSize of the script's length, script.
 
     out : uint8, room for 53 bytes a coin beside the scripts. Returns the bytes written.
     """

@@ -1,7 +1,7 @@
 """Coinblocks created: the supply after every block summed up, one bitcoin unspent for one block counting one.
 
 Where an index begins with a snapshot the supplies before it are not known, only the schedule; what the schedule has
-more than was alive has grown from the genesis reward to what it is at the snapshot, so their sum is known within bounds.
+more than was alive has grown from the genesis reward to what it is at the snapshot: their sum is known within bounds.
 """
 
 from __future__ import annotations

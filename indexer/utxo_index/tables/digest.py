@@ -2,8 +2,9 @@
 
 The digest is SHA-256 over the rows in order; a row is its columns in table order, little endian, without padding
 (a row of `spends` is 20 bytes, of `blocks` 96, of `utxos` 50, of `supply` 20). In an index that begins with a snapshot,
-behind each column of `blocks` that may be null stands a byte, 1 for null, and null itself is -1. Scripts are not part of it: they have a
-digest of their own, SHA-256 over the scripts in order, each behind its length in 4 bytes, little endian.
+behind each column of `blocks` that may be null stands a byte, 1 for null, and null itself is -1. Scripts are not part
+of it: they have a digest of their own, SHA-256 over the scripts in order, each behind its length in 4 bytes, little
+endian.
 """
 
 from __future__ import annotations

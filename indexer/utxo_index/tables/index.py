@@ -176,7 +176,7 @@ class Index:
 
     @cached_property
     def root_supply_sats(self) -> int:
-        """All coins at the base of the snapshot that the index begins with, satoshis; 0 where it begins with genesis."""
+        """All coins at the base of the snapshot that the index begins with, in satoshis; 0 from genesis on."""
         return int(self._checkpoint_below(self.root_height)[1].sum()) if self.root_height else 0
 
     def read_table(self, name: str, end_height: int | None = None) -> Iterator[pa.RecordBatch]:

@@ -63,7 +63,7 @@ _LAYOUTS: dict[str, dict[str, ColumnLayout]] = {
 
 
 def arrow_schema(table: str, *, with_scripts: bool = False, with_nulls: bool = False) -> pa.Schema:
-    """The Arrow schema of a table. `with_nulls`: of an index that begins with a snapshot, where some of `blocks` are."""
+    """The Arrow schema of a table. `with_nulls`: of an index that begins with a snapshot; see `nullable_columns`."""
     columns = table_columns(table, with_scripts=with_scripts)
     nullable = nullable_columns(table, with_nulls=with_nulls)
     return pa.schema(pa.field(name, _ARROW_TYPES[dtype], nullable=name in nullable) for name, dtype in columns.items())

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from utxo_index.errors import UtxoIndexError
 from utxo_index.tables.block_columns import COLUMN_NAMES, read_block_column
 from utxo_index.tables.index import Index
-from utxo_index.tables.supply import check_supply_identity, read_blocks
 from utxo_index.tables.root_state import history_from_root
+from utxo_index.tables.supply import check_supply_identity, read_blocks
 from utxo_index.verify.findings import Findings
 
 Blocks = dict[str, NDArray[Any]]
 
 
 def check_blocks(index: Index) -> tuple[Blocks | None, Findings]:
-    """All of `blocks`, dense by height, as `history_from_root` has them, None where it cannot be read; and what was found."""
+    """All of `blocks`, dense by height, as `history_from_root` has it, None if unreadable; and what was found."""
     manifest = index.manifest
     findings = Findings(["blocks digest", "blocks end at the tip", "block columns", "supply identity"])
     try:
