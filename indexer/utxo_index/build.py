@@ -171,7 +171,7 @@ def build_index(
         sorted_snapshot = manifest_root = None
         if root is not None:
             word = ask_node(root)
-            progress.phase("Reading the snapshot", root.header.size_bytes, 0)
+            progress.phase("Reading the snapshot", root.header.size_bytes, root.header.n_coins, unit="coins")
             sorted_snapshot = held.enter_context(
                 sort_snapshot(
                     root.header,

@@ -395,7 +395,7 @@ class _Passes:
             if self._muhashes:
                 futures.append(self._pool.submit(self._multiply, piece.stream))
             in_work.append((piece, futures, self._pool.submit(self._sorter.part, piece)))
-            progress.advance(piece.end - before, 0)
+            progress.advance(piece.end - before, piece.n_coins)
             before = piece.end
             while len(in_work) > 2:
                 self._take(reader, *in_work.popleft())

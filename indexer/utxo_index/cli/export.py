@@ -130,9 +130,9 @@ def _rows(index: Index, table: str, height: int) -> tuple[pa.Schema, Iterator[pa
     if root_height and table == "spends":
         if height <= root_height:
             raise UsageError(
-                f"--at is height {height}: what blocks up to height {root_height}, a snapshot's, spent is not in the index"
+                f"--at is height {height}: what blocks up to {root_height}, a snapshot's height, spent is not in the index"
             )
-        click.echo(f"The index begins with a snapshot: the rows are of blocks above height {root_height:,}.", err=True)
+        click.echo(f"History begins with a snapshot: rows are of blocks above height {root_height:,}.", err=True)
     return arrow_schema(table, with_nulls=root_height > 0), index.read_table(table, height + 1)
 
 

@@ -59,7 +59,8 @@ def status_facts(index: Index) -> dict[str, str | int | bool]:
         "supply_sats": index.supply_sats,
         "equal_work_tie": index.tie,
         "node_chose_tip": index.node_chose_tip,
-    } | history
+        **history,
+    }
     for table, (rows, size_bytes, _) in index.table_stats().items():
         facts[f"{table}_rows"] = rows
         facts[f"{table}_bytes"] = size_bytes

@@ -224,7 +224,7 @@ class SnapshotReader:
     def __enter__(self) -> SnapshotReader:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         for _, _, future in self._ahead:
             future.cancel()
         for _, _, future in self._ahead:
