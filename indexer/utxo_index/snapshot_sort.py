@@ -91,6 +91,7 @@ class _Sorter:
     place: Path
     runs: list[_Run] = field(default_factory=list)
     sums: list[NDArray[np.int64]] = field(default_factory=list)
+    spare: list[NDArray[np.uint8]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     size_bytes: int = 0
 
@@ -111,7 +112,7 @@ class _Sorter:
             self.sums.append(sums)
         if not self.with_rows:
             return None
-        parted = np.empty(len(records), np.uint8)
+        parted = self._room(len(records))[: len(records)]
         part_by_bucket(records, n, self.bucket_blocks, row_starts, parted)
         if not self.with_scripts:
             return _Parted(parted, row_starts, np.empty(0, np.uint16), np.empty(0, np.uint8), np.zeros_like(row_starts))
@@ -121,6 +122,13 @@ class _Sorter:
             records, n, self.bucket_blocks, row_starts, piece.stream, piece.coin_starts, sizes, script_starts, scripts
         )
         return _Parted(parted, row_starts, sizes, scripts[:size_bytes], script_starts)
+
+    def _room(self, size: int) -> NDArray[np.uint8]:
+        """An array of at least `size` bytes: one that was written out already, if there is."""
+        with self.lock:
+            if self.spare and len(self.spare[-1]) >= size:
+                return self.spare.pop()
+        return np.empty(size + size // 8, np.uint8)
 
     def write_run(self, pieces: list[_Parted]) -> None:
         """The coins of some pieces to the file, each bucket's together."""
@@ -153,6 +161,8 @@ class _Sorter:
         _write_all(self.file.fileno(), views)
         self.runs.append(_Run(offsets[:-1], n_rows, n_script_bytes))
         self.size_bytes = int(offsets[-1])
+        with self.lock:
+            self.spare += [parted.records.base for parted in pieces if parted.records.base is not None]
 
     def read(self, offset: int, into: list[NDArray[np.uint8]]) -> None:
         """Fill arrays, one behind the other, from `offset` of the file on."""
@@ -358,6 +368,7 @@ def sort_snapshot(
     except BaseException:
         file.close()
         raise
+    sorter.spare.clear()
     for other in muhashes[1:]:
         muhashes[0].merge(other)
     return SortedSnapshot(
