@@ -51,5 +51,5 @@ def _extract(name: str, place: Path) -> None:
 
 def _is_wanted(path: Path) -> bool:
     if path.parts[0] == "truth":
-        return len(path.parts) == 2 and path.suffix in (".csv", ".gz")
+        return path.suffix in (".csv", ".gz", ".dat", ".json", ".bin")
     return path.name.startswith(("blk", "rev", "xor.dat"))

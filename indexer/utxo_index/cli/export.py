@@ -130,7 +130,7 @@ def _rows(index: Index, table: str, height: int) -> tuple[pa.Schema, Iterator[pa
     if root_height and table == "spends":
         if height <= root_height:
             raise UsageError(
-                f"--at is height {height}: what blocks up to {root_height}, a snapshot's height, spent is not in the index"
+                f"--at is height {height}: what blocks up to a snapshot's height, {root_height}, spent is not in it"
             )
         click.echo(f"History begins with a snapshot: rows are of blocks above height {root_height:,}.", err=True)
     return arrow_schema(table, with_nulls=root_height > 0), index.read_table(table, height + 1)
