@@ -44,7 +44,9 @@ def best_chain(blocks: Path) -> BestChain:
 
 @njit(nogil=True)
 def _walk(blk, offsets, sizes, i, scratch, out):
-    found = walk_block(blk, offsets[i], offsets[i] + sizes[i], scratch.n_inputs, scratch.out_sats, scratch.tx_spans)
+    found = walk_block(
+        blk, offsets[i], offsets[i] + sizes[i], scratch.n_inputs, scratch.out_sats, scratch.tx_spans, scratch.places
+    )
     out[0] = found[0]
     out[2] = found[7]
 

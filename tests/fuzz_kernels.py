@@ -24,7 +24,7 @@ from utxo_index import numba_cache
 
 numba_cache.prepare()
 
-from utxo_index.core_files.block_fns import walk_block  # noqa: E402
+from utxo_index.core_files.block_fns import Places, walk_block  # noqa: E402
 from utxo_index.core_files.merkle_fns import (  # noqa: E402
     LEVEL_SLACK_BYTES,
     SCRATCH_BYTES,
@@ -127,8 +127,9 @@ def results(seed: int, blocks: list[tuple[bytes, bytes]]) -> Iterator[object]:
         sums=guarded.array(2 * (TIP + 1), "int64"),
         words=guarded.array((TIP + 1 >> 6) + 1, "uint64"),
         pages=guarded.array((TIP + 1 >> 12) + 1, "uint64"),
+        places=Places(*(guarded.array(size // least + 1, "int32") for least in (41, 9, 9, 9))),
     )
-    walked = walk_block(blk, 0, size, scratch.n_inputs, scratch.out_sats, scratch.tx_spans)
+    walked = walk_block(blk, 0, size, scratch.n_inputs, scratch.out_sats, scratch.tx_spans, scratch.places)
     n_txs, error = int(walked[0]), int(walked[7])
     yield [int(x) for x in walked]
     if error:

@@ -20,7 +20,7 @@ from truth import Truth, mainnet_truth
 from utxo_index.build import build_index
 from utxo_index.core_files.best_chain import BestChain
 from utxo_index.core_files.block_check import block_is_whole
-from utxo_index.core_files.block_fns import BLOCK_ERRORS, walk_block
+from utxo_index.core_files.block_fns import BLOCK_ERRORS, NO_PLACES, walk_block
 from utxo_index.core_files.block_folder import open_block_folder
 from utxo_index.core_files.merkle_fns import LEVEL_SLACK_BYTES, SCRATCH_BYTES, hash_transactions, merkle_root
 from utxo_index.core_files.range_reader import RangeReader
@@ -98,7 +98,7 @@ def walk(data: bytes) -> tuple[list[int], np.ndarray, np.ndarray, np.ndarray]:
     """What `walk_block` returns, and the arrays it fills: inputs and sats by transaction, spans."""
     most = len(data) // 60 + 2
     n_inputs, out_sats, spans = np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros((most, 4), np.int64)
-    found = walk_block(as_buffer(data), 0, len(data), n_inputs, out_sats, spans)
+    found = walk_block(as_buffer(data), 0, len(data), n_inputs, out_sats, spans, NO_PLACES)
     return [int(x) for x in found], n_inputs[: found[0]], out_sats[: found[0]], spans[: found[0]]
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .block_fns import MIN_TX_BYTES, walk_block
+from .block_fns import MIN_TX_BYTES, NO_PLACES, walk_block
 from .header_tree import HeaderTree
 from .merkle_fns import LEVEL_SLACK_BYTES, SCRATCH_BYTES, hash_transactions, merkle_root
 from .raw_load import SLACK
@@ -30,7 +30,7 @@ class WalkedBlock:
         self.n_inputs = np.zeros(most, np.int64)
         self.out_sats = np.zeros(most, np.int64)
         self.spans = np.zeros((most, 4), np.int64)
-        walked = walk_block(self.buf, 0, self.size, self.n_inputs, self.out_sats, self.spans)
+        walked = walk_block(self.buf, 0, self.size, self.n_inputs, self.out_sats, self.spans, NO_PLACES)
         self.n_txs, self.error = int(walked[0]), int(walked[7])
 
     def txids(self) -> list[bytes] | None:

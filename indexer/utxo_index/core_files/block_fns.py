@@ -5,8 +5,11 @@ Source: Core `src/primitives/transaction.h` (`UnserializeTransaction`), `src/scr
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numpy.typing import NDArray
 
 from ..chains import MAX_MONEY_SATS
 from .encoding_fns import compact_size
@@ -14,6 +17,7 @@ from .raw_load import load_i64, load_u8, load_u16, load_u32
 
 OP_RETURN = 0x6A
 MAX_SCRIPT_BYTES = 10_000
+MIN_INPUT_BYTES = 41
 MIN_OUTPUT_BYTES = 9
 MIN_TX_BYTES = 60  # version 4, 1 input of 41, 1 output of 9, two counts, lock time 4
 
@@ -44,12 +48,49 @@ def is_unspendable(buf, p, size):
     return size > MAX_SCRIPT_BYTES or (size > 0 and load_u8(buf, p) == OP_RETURN)
 
 
-@njit("UniTuple(int64, 9)(uint8[::1], int64, int64, int64[::1], int64[::1], int64[:, ::1])", nogil=True, cache=True)
-def walk_block(buf, p, end, n_inputs, out_sats, tx_spans):
+class Places(NamedTuple):
+    """Where a block's inputs and outputs are: int32 arrays, or all empty where nobody wants to know.
+
+    in_at : [>= size of the block // 41 + 1], where each input begins, without the coinbase's
+    out_at, out_txs, out_vouts : [>= size // 9 + 1], of each spendable output where it begins, its transaction in the
+        block, and its number there
+    """
+
+    in_at: NDArray[np.int32]
+    out_at: NDArray[np.int32]
+    out_txs: NDArray[np.int32]
+    out_vouts: NDArray[np.int32]
+
+    @classmethod
+    def within(cls, block_bytes: int) -> Places:
+        """Room for a block of this size; none for a negative one."""
+        n_in, n_out = (max(0, block_bytes // least + 1) for least in (MIN_INPUT_BYTES, MIN_OUTPUT_BYTES))
+        return cls(np.zeros(n_in, np.int32), *(np.zeros(n_out, np.int32) for _ in range(3)))
+
+
+NO_PLACES = Places.within(-1_000)
+PLACES_TYPE = types.NamedUniTuple(types.int32[::1], 4, Places)
+
+
+@njit(
+    types.UniTuple(types.int64, 9)(
+        types.uint8[::1],
+        types.int64,
+        types.int64,
+        types.int64[::1],
+        types.int64[::1],
+        types.int64[:, ::1],
+        PLACES_TYPE,
+    ),
+    nogil=True,
+    cache=True,
+)
+def walk_block(buf, p, end, n_inputs, out_sats, tx_spans, places):
     """One block at buf[p:end).
 
     n_inputs, out_sats : int64[>= (end - p) // 60 + 1], filled by transaction: inputs, and sats of all its outputs
     tx_spans : int64[same, 4]: start, start of the inputs, end of the outputs, lock time (what a txid hashes)
+    places : filled, unless empty
 
     Returns (n_txs, n_inputs without the coinbase's, n_created, created_sats, unspendable_sats, coinbase_n_created,
     coinbase_created_sats, error, p): created = spendable outputs, unspendable = the sats of the others; error is 0 or a
@@ -63,6 +104,7 @@ def walk_block(buf, p, end, n_inputs, out_sats, tx_spans):
     cb_created = np.int64(0)
     cb_sats = np.int64(0)
     bad_value = np.int64(0)
+    with_places = places.in_at.size > 0
     if end - p < 81:
         return n_txs, inputs, created, created_sats, unspendable, cb_created, cb_sats, 1, p
     n_txs, q = compact_size(buf, p + 80)
@@ -89,9 +131,11 @@ def walk_block(buf, p, end, n_inputs, out_sats, tx_spans):
         if is_coinbase != (t == 0):
             code = 12 if t == 0 else 13
             return n_txs, inputs, created, created_sats, unspendable, cb_created, cb_sats, code, p
-        for _ in range(n_in):
+        for i in range(n_in):
             if end - p < 41:
                 return n_txs, inputs, created, created_sats, unspendable, cb_created, cb_sats, 5, p
+            if with_places and t > 0:
+                places.in_at[inputs + i] = np.int32(p)
             size, p = compact_size(buf, p + 36)
             if size < 0 or size > end - p - 4:
                 return n_txs, inputs, created, created_sats, unspendable, cb_created, cb_sats, 5, p
@@ -103,9 +147,13 @@ def walk_block(buf, p, end, n_inputs, out_sats, tx_spans):
             return n_txs, inputs, created, created_sats, unspendable, cb_created, cb_sats, 6, outs
         total = np.int64(0)
         spendable_total = np.int64(0)
-        for _ in range(n_out):
+        for vout in range(n_out):
             if end - p < 9:
                 return n_txs, inputs, created, created_sats, unspendable, cb_created, cb_sats, 7, p
+            if with_places:  # of an unspendable one the next takes the place
+                places.out_at[created] = np.int32(p)
+                places.out_txs[created] = np.int32(t)
+                places.out_vouts[created] = np.int32(vout)
             value = load_i64(buf, p)
             size, p = compact_size(buf, p + 8)
             if size < 0 or size > end - p:

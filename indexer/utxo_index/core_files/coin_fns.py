@@ -13,9 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .block_fns import is_unspendable
 from .encoding_fns import compact_size
-from .raw_load import copy_bytes, load_i64, load_u32, load_u64
+from .raw_load import byte_swap, copy_bytes, load_i64, load_u32, load_u64
 from .script_type_fns import script_type
 
 CHUNK_ENTRIES = 1024
@@ -26,8 +25,10 @@ FREE_CHUNK, CHUNKS_USED, ENTRIES = range(3)
 
 POOL_FULL = -1
 
-_BUCKETS = 2048
-_BUCKET_SHIFT = np.uint64(64 - 11)
+_FILTER_BITS = 96
+"""Bits of the filter for a key, at least: one in some thousand unspent outputs passes it."""
+
+_MOST_BUCKETS = 2048
 _MOST_IN_BUCKET = 64
 
 _INDEX_BITS = np.uint64(0x1FFFF)  # a block of 4 MB has at most 66,666 transactions
@@ -53,13 +54,14 @@ def coin_key(buf, p, vout, value_sats, key0, key1):
 
 @njit(nogil=True)
 def coin_rows(
-    buf, tx_spans, n_txs, first_tx_with_coins, txids, tx_base, coin_codes, coin_sats, key0, key1,
-    in_keys, in_heights, n_in, out_keys, out_sats, out_types, out_txs, out_vouts, n_out,
+    buf, places, n_inputs, first_output, n_outputs, txids, tx_base, coin_codes, coin_sats,
+    key0, key1, in_keys, in_heights, n_in, out_keys, out_sats, out_types, out_txs, out_vouts, n_out,
     with_scripts, scripts, script_ends,
 ):  # fmt: skip
-    """Second pass over a walked block.
+    """Rows of a walked block, whose inputs and spendable outputs stand where `walk_block` found them.
 
-    first_tx_with_coins : 0, or 1 where the coinbase makes none (genesis, BIP30)
+    n_inputs, n_outputs : how many there are in `places`
+    first_output : 0, or the number of the coinbase's outputs where it makes no coins (genesis, BIP30)
     txids : uint8, of the range, the block's from transaction `tx_base` on
     coin_codes, coin_sats : what the inputs spend, from `decode_undo`
     in_* , out_* : rows of the range, appended from n_in and n_out on; out_txs counts transactions of the range
@@ -67,37 +69,27 @@ def coin_rows(
 
     Returns (n_in, n_out) behind the last.
     """
-    spent = np.int64(0)
-    for t in range(n_txs):
-        n, p = compact_size(buf, tx_spans[t, 1])
-        for _ in range(n):
-            if t > 0:
-                in_keys[n_in] = coin_key(buf, p, load_u32(buf, p + 32), coin_sats[spent], key0, key1)
-                in_heights[n_in] = np.int32(coin_codes[spent] >> np.uint32(1))
-                spent += 1
-                n_in += 1
-            size, p = compact_size(buf, p + 36)
-            p += size + 4
-        if t < first_tx_with_coins:
-            continue
-        n, p = compact_size(buf, p)
-        txid_at = (tx_base + t) * 32
-        for vout in range(n):
-            value = load_i64(buf, p)
-            size, p = compact_size(buf, p + 8)
-            if not is_unspendable(buf, p, size):
-                out_keys[n_out] = coin_key(txids, txid_at, vout, value, key0, key1)
-                out_sats[n_out] = value
-                out_types[n_out] = np.uint8(script_type(buf, p, size))
-                out_txs[n_out] = np.int32(tx_base + t)
-                out_vouts[n_out] = np.int32(vout)
-                if with_scripts:
-                    start = script_ends[n_out - 1] if n_out > 0 else np.int64(0)
-                    copy_bytes(scripts, start, buf, p, size)
-                    script_ends[n_out] = start + size
-                n_out += 1
-            p += size
-    return n_in, n_out
+    for i in range(n_inputs):
+        p = np.int64(places.in_at[i])
+        in_keys[n_in + i] = coin_key(buf, p, load_u32(buf, p + 32), coin_sats[i], key0, key1)
+        in_heights[n_in + i] = np.int32(coin_codes[i] >> np.uint32(1))
+    for i in range(first_output, n_outputs):
+        p = np.int64(places.out_at[i])
+        tx = tx_base + np.int64(places.out_txs[i])
+        vout = np.int64(places.out_vouts[i])
+        value = load_i64(buf, p)
+        size, p = compact_size(buf, p + 8)
+        out_keys[n_out] = coin_key(txids, tx * 32, vout, value, key0, key1)
+        out_sats[n_out] = value
+        out_types[n_out] = np.uint8(script_type(buf, p, size))
+        out_txs[n_out] = np.int32(tx)
+        out_vouts[n_out] = np.int32(vout)
+        if with_scripts:
+            start = script_ends[n_out - 1] if n_out > 0 else np.int64(0)
+            copy_bytes(scripts, start, buf, p, size)
+            script_ends[n_out] = start + size
+        n_out += 1
+    return n_in + n_inputs, n_out
 
 
 # ---------------------------------------------------------------- the pending log
@@ -195,65 +187,129 @@ def count_filed(range_index, next_chunk, head, fill):
 # ---------------------------------------------------------------- which outputs stay
 
 
-@njit(
-    "int64(int64, uint64[::1], int32[::1], int64, int64[::1], uint64[::1], uint64[::1], int64[::1], int64[::1],"
-    "uint64[::1], uint8[::1])",
-    nogil=True,
-    cache=True,
-)
-def mark_unspent(
-    n_blocks, local_keys, local_blocks, n_local, first_key, sorted_keys, out_keys, out_starts, out_ends, table, unspent
-):
-    """Look up each block's outputs among the keys of its own spends.
-
-    first_key : int64[n_blocks + 2], sorted_keys : uint64[n_local], scratch of the counting sort by block
-    table : uint64, a power of two of at least twice the keys of any block; unspent : uint8 by output, filled
-
-    Returns the number of unspent outputs, or -1 - b when a spend of block b's outputs matches none.
-    """
+@njit("int64(int64, int32[::1], int64, int64[::1])", nogil=True, cache=True)
+def count_keys(n_blocks, local_blocks, n_local, first_key):
+    """Where each block's keys will begin: first_key[b + 1], int64[n_blocks + 2]. Returns the most that one has."""
     for b in range(n_blocks + 2):
         first_key[b] = 0
     for i in range(n_local):
         first_key[np.int64(local_blocks[i]) + 2] += 1
+    most = np.int64(0)
     for b in range(n_blocks + 1):
+        most = max(most, first_key[b + 1])
         first_key[b + 1] += first_key[b]
+    return most
+
+
+@njit(nogil=True)
+def _list_by_filter(keys, out_keys, first, end, filter_words, unspent, alive):
+    """Append the outputs of [first, end) that are not in `keys` to `unspent`, without a branch that could be
+    mispredicted: a Bloom filter of two bits a key.
+
+    Returns the new length. -1 where the outputs that passed the filter are not the keys, by number and sum: one passed
+    that is not among them (a few blocks in a hundred), or a key belongs to none; a table tells.
+    """
+    n_bits = np.int64(1024)
+    shift = np.uint64(54)
+    while n_bits < _FILTER_BITS * keys.size or n_bits < 16 * (end - first):
+        n_bits *= 2
+        shift -= np.uint64(1)
+    if n_bits > 64 * filter_words.size:
+        return np.int64(-1)
+    low = np.uint64(n_bits - 1)
+    for w in range(n_bits >> 6):
+        filter_words[w] = np.uint64(0)
+    one, in_word = np.uint64(1), np.uint64(63)
+    key_sum = np.uint64(0)
+    for i in range(keys.size):
+        key = keys[i]
+        x, y = key >> shift, (key >> one) & low  # bit 0 is set in every key
+        filter_words[np.int64(x >> np.uint64(6))] |= one << (x & in_word)
+        filter_words[np.int64(y >> np.uint64(6))] |= one << (y & in_word)
+        key_sum += key
+    passed = np.int64(0)
+    for o in range(first, end):
+        key = out_keys[o]
+        x, y = key >> shift, (key >> one) & low
+        hit = (
+            (filter_words[np.int64(x >> np.uint64(6))] >> (x & in_word))
+            & (filter_words[np.int64(y >> np.uint64(6))] >> (y & in_word))
+            & one
+        )
+        unspent[alive] = np.int32(o)  # of a spent one the next takes the place
+        alive += np.int64(hit ^ one)
+        passed += np.int64(hit)
+        key_sum -= key * hit
+    return alive if passed == keys.size and key_sum == np.uint64(0) else np.int64(-1)
+
+
+@njit(nogil=True)
+def _list_by_table(keys, out_keys, first, end, table, unspent, alive):
+    """The same by a hash table, for any keys. Returns the new length, -1 when a key matches no output."""
+    slots = np.int64(16)
+    shift = np.uint64(60)
+    while slots < 2 * keys.size:
+        slots *= 2
+        shift -= np.uint64(1)
+    mask = slots - 1
+    for i in range(slots):
+        table[i] = np.uint64(0)
+    for i in range(keys.size):
+        key = keys[i]
+        q = np.int64(key >> shift)
+        while table[q] != np.uint64(0):
+            q = (q + 1) & mask
+        table[q] = key
+    found = np.int64(0)
+    for o in range(first, end):
+        key = out_keys[o]
+        q = np.int64(key >> shift)
+        state = np.int64(1)
+        while table[q] != np.uint64(0):
+            if table[q] == key:
+                table[q] = np.uint64(2)  # a grave: keys are odd, and the probe must go on over it
+                state = np.int64(0)
+                found += 1
+                break
+            q = (q + 1) & mask
+        unspent[alive] = np.int32(o)
+        alive += state
+    return alive if found == keys.size else np.int64(-1)
+
+
+@njit(
+    "int64(int64, uint64[::1], int32[::1], int64, int64[::1], uint64[::1], uint64[::1], int64[::1], int64[::1],"
+    "uint64[::1], int32[::1], int64[::1])",
+    nogil=True,
+    cache=True,
+)
+def list_unspent(
+    n_blocks, local_keys, local_blocks, n_local, first_key, sorted_keys, out_keys, out_starts, out_ends, table,
+    unspent, unspent_ends,
+):  # fmt: skip
+    """Look up each block's outputs among the keys of its own spends.
+
+    first_key : int64[n_blocks + 2], from `count_keys`; sorted_keys : uint64[n_local], filled, by block
+    table : uint64, a power of two of at least twice the keys of any block, and a quarter of its outputs
+    unspent : int32[outputs + 1], filled with the numbers of the unspent outputs, ascending; unspent_ends : by block
+
+    Returns the number of unspent outputs, or -1 - b when a spend of block b's outputs matches none.
+    """
     for i in range(n_local):
         b = np.int64(local_blocks[i]) + 1
         sorted_keys[first_key[b]] = local_keys[i]
         first_key[b] += 1
     alive = np.int64(0)
     for b in range(n_blocks):
-        n_keys = first_key[b + 1] - first_key[b]
-        slots = np.int64(16)
-        shift = np.uint64(60)
-        while slots < 2 * n_keys:
-            slots *= 2
-            shift -= np.uint64(1)
-        mask = slots - 1
-        for i in range(slots):
-            table[i] = np.uint64(0)
-        for i in range(first_key[b], first_key[b + 1]):
-            key = sorted_keys[i]
-            q = np.int64(key >> shift)
-            while table[q] != np.uint64(0):
-                q = (q + 1) & mask
-            table[q] = key
-        found = np.int64(0)
-        for o in range(out_starts[b], out_ends[b]):
-            key = out_keys[o]
-            q = np.int64(key >> shift)
-            state = np.uint8(1)
-            while table[q] != np.uint64(0):
-                if table[q] == key:
-                    table[q] = np.uint64(2)  # a grave: keys are odd, and the probe must go on over it
-                    state = np.uint8(0)
-                    found += 1
-                    break
-                q = (q + 1) & mask
-            unspent[o] = state
-            alive += state
-        if found != n_keys:
+        keys = sorted_keys[first_key[b] : first_key[b + 1]]
+        first, end = out_starts[b], out_ends[b]
+        following = _list_by_filter(keys, out_keys, first, end, table, unspent, alive)
+        if following < 0:
+            following = _list_by_table(keys, out_keys, first, end, table, unspent, alive)
+        if following < 0:
             return -1 - b
+        alive = following
+        unspent_ends[b] = alive
     return alive
 
 
@@ -270,10 +326,7 @@ def _txid_before(txids, a, b):
 @njit(nogil=True, forceinline=True)
 def _leading_word(txids, tx):
     """First 8 bytes of a txid as a big-endian number: sorts as the bytes do."""
-    word = np.uint64(0)
-    for k in range(8):
-        word = (word << np.uint64(8)) | np.uint64(txids[tx * 32 + k])
-    return word
+    return byte_swap(load_u64(txids, tx * 32))
 
 
 @njit(nogil=True)
@@ -302,17 +355,24 @@ def heap_sort(words):
 def _sort_words(words, buckets, scratch):
     """Sort in place. txids are evenly spread: a counting sort by the leading bits leaves almost nothing to do, and
     mispredicts far less than a comparing sort. Where a miner has made many alike, comparing it is."""
-    for k in range(buckets.size):
+    shift = np.uint64(64)
+    n_buckets = np.int64(1)
+    while n_buckets < words.size and n_buckets < _MOST_BUCKETS:
+        n_buckets *= 2
+        shift -= np.uint64(1)
+    if n_buckets == 1:
+        return
+    for k in range(n_buckets + 1):
         buckets[k] = 0
     for i in range(words.size):
-        buckets[np.int64(words[i] >> _BUCKET_SHIFT) + 1] += 1
-    for k in range(1, buckets.size):
+        buckets[np.int64(words[i] >> shift) + 1] += 1
+    for k in range(1, n_buckets + 1):
         if buckets[k] > _MOST_IN_BUCKET:
             heap_sort(words)
             return
         buckets[k] += buckets[k - 1]
     for i in range(words.size):
-        k = np.int64(words[i] >> _BUCKET_SHIFT)
+        k = np.int64(words[i] >> shift)
         scratch[buckets[k]] = words[i]
         buckets[k] += 1
     for i in range(words.size):
@@ -325,7 +385,7 @@ def _sort_words(words, buckets, scratch):
 
 
 @njit(
-    "int64(int64, int64, int64[::1], int64[::1], uint8[::1], uint8[::1], int32[::1], int64[::1],"
+    "int64(int64, int64, int32[::1], int64[::1], uint8[::1], int32[::1], int64[::1],"
     "int64[::1], uint8[::1], int32[::1], uint64[::1],"
     "int32[::1], int64[::1], boolean[::1], uint8[::1], uint8[::1], int32[::1], uint64[::1],"
     "boolean, uint8[::1], int64[::1], uint8[::1], int64[::1])",
@@ -333,36 +393,41 @@ def _sort_words(words, buckets, scratch):
     cache=True,
 )
 def gather_unspent(
-    n_blocks, first_height, out_starts, out_ends, unspent, txids, out_txs, coinbase_txs,
+    n_blocks, first_height, unspent, unspent_ends, txids, out_txs, coinbase_txs,
     out_sats, out_types, out_vouts, out_keys,
     created_height, value_sats, is_coinbase, types, row_txids, vouts, keys,
     with_scripts, scripts, script_ends, row_scripts, row_script_ends,
 ):  # fmt: skip
     """Unspent outputs to dense columns, in order of (created_height, txid bytes, vout). Returns their number.
 
-    coinbase_txs : int64 by block, the range's number of its coinbase transaction
+    unspent, unspent_ends : from `list_unspent`; coinbase_txs : int64 by block, the range's number of its coinbase
+    transaction
     """
     row = np.int64(0)
     most = np.int64(0)
+    start = np.int64(0)
     for b in range(n_blocks):
-        most = max(most, out_ends[b] - out_starts[b])
+        most = max(most, unspent_ends[b] - start)
+        start = unspent_ends[b]
     starts = np.empty(most, np.int64)
     order = np.empty(most, np.uint64)
     sorted_words = np.empty(most, np.uint64)
-    buckets = np.empty(_BUCKETS + 1, np.int64)
+    buckets = np.empty(_MOST_BUCKETS + 1, np.int64)
+    end = np.int64(0)
     for b in range(n_blocks):
+        start, end = end, unspent_ends[b]
         # outputs of one transaction stand together, in order of vout: sort transactions
         n_txs = np.int64(0)
         last = np.int64(-1)
-        for o in range(out_starts[b], out_ends[b]):
-            if unspent[o] and out_txs[o] != last:
-                last = np.int64(out_txs[o])
-                starts[n_txs] = o
+        for u in range(start, end):
+            tx = np.int64(out_txs[unspent[u]])
+            if tx != last:
+                # the first 47 bits of the txid and the number of the transaction in one word
+                order[n_txs] = (_leading_word(txids, tx) & ~_INDEX_BITS) | np.uint64(n_txs)
+                starts[n_txs] = u
                 n_txs += 1
-        # the first 47 bits of the txid and the number of the transaction in one word
+                last = tx
         words = order[:n_txs]
-        for i in range(n_txs):
-            words[i] = (_leading_word(txids, np.int64(out_txs[starts[i]])) & ~_INDEX_BITS) | np.uint64(i)
         _sort_words(words, buckets, sorted_words)
         for i in range(1, n_txs):  # txids that share their first 47 bits: once in a while, or by a miner's will
             j = i
@@ -371,29 +436,29 @@ def gather_unspent(
                 and (words[j] ^ words[j - 1]) & ~_INDEX_BITS == np.uint64(0)
                 and _txid_before(
                     txids,
-                    np.int64(out_txs[starts[np.int64(words[j] & _INDEX_BITS)]]),
-                    np.int64(out_txs[starts[np.int64(words[j - 1] & _INDEX_BITS)]]),
+                    np.int64(out_txs[unspent[starts[np.int64(words[j] & _INDEX_BITS)]]]),
+                    np.int64(out_txs[unspent[starts[np.int64(words[j - 1] & _INDEX_BITS)]]]),
                 )
             ):
                 words[j], words[j - 1] = words[j - 1], words[j]
                 j -= 1
         for i in range(n_txs):
-            o = starts[np.int64(words[i] & _INDEX_BITS)]
-            tx = np.int64(out_txs[o])
-            while o < out_ends[b] and out_txs[o] == tx:
-                if unspent[o]:
-                    created_height[row] = np.int32(first_height + b)
-                    value_sats[row] = out_sats[o]
-                    is_coinbase[row] = tx == coinbase_txs[b]
-                    types[row] = out_types[o]
-                    copy_bytes(row_txids, row * 32, txids, tx * 32, np.int64(32))
-                    vouts[row] = out_vouts[o]
-                    keys[row] = out_keys[o]
-                    if with_scripts:
-                        start = script_ends[o - 1] if o > 0 else np.int64(0)
-                        to = row_script_ends[row - 1] if row > 0 else np.int64(0)
-                        copy_bytes(row_scripts, to, scripts, start, script_ends[o] - start)
-                        row_script_ends[row] = to + script_ends[o] - start
-                    row += 1
-                o += 1
+            u = starts[np.int64(words[i] & _INDEX_BITS)]
+            tx = np.int64(out_txs[unspent[u]])
+            while u < end and out_txs[unspent[u]] == tx:
+                o = np.int64(unspent[u])
+                created_height[row] = np.int32(first_height + b)
+                value_sats[row] = out_sats[o]
+                is_coinbase[row] = tx == coinbase_txs[b]
+                types[row] = out_types[o]
+                copy_bytes(row_txids, row * 32, txids, tx * 32, np.int64(32))
+                vouts[row] = out_vouts[o]
+                keys[row] = out_keys[o]
+                if with_scripts:
+                    at = script_ends[o - 1] if o > 0 else np.int64(0)
+                    to = row_script_ends[row - 1] if row > 0 else np.int64(0)
+                    copy_bytes(row_scripts, to, scripts, at, script_ends[o] - at)
+                    row_script_ends[row] = to + script_ends[o] - at
+                row += 1
+                u += 1
     return row

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import BlockFileError, UndoFileError, UtxoIndexError
 from .best_chain import BestChain
-from .block_fns import MIN_OUTPUT_BYTES, MIN_TX_BYTES
+from .block_fns import MIN_OUTPUT_BYTES, MIN_TX_BYTES, NO_PLACES, Places
 from .block_folder import REINDEX
 from .merkle_fns import LEVEL_SLACK_BYTES, SCRATCH_BYTES
 from .raw_load import JIT
@@ -156,6 +156,7 @@ class RangeReader:
             sums=np.zeros(2 * n, np.int64),
             words=np.zeros((n >> 6) + 1, np.uint64),
             pages=np.zeros((n >> 12) + 1, np.uint64),
+            places=NO_PLACES,
         )
         self.spends = SpendRows(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int32))
         self._no_coins = CoinBuffer(0)
@@ -309,6 +310,7 @@ class RangeReader:
                 tx_spans=np.zeros((n_txs, 4), np.int64),
                 txids=np.zeros(32 * n_txs + LEVEL_SLACK_BYTES, np.uint8),
                 sha=np.zeros(SCRATCH_BYTES + blk_bytes + 256, np.uint8),
+                places=NO_PLACES if self.coin_keys is None else Places.within(MIN_TX_BYTES * n_txs),
             )
         n_coins = rev_bytes // MIN_COIN_BYTES + 2
         if len(self.scratch.coin_codes) < n_coins:

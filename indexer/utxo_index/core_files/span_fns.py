@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from .block_fns import BLOCK_ERRORS, walk_block
+from .block_fns import BLOCK_ERRORS, MIN_INPUT_BYTES, MIN_OUTPUT_BYTES, PLACES_TYPE, Places, walk_block
 from .coin_fns import coin_rows
 from .merkle_fns import LEVEL_SLACK_BYTES, hash_transactions_inline, merkle_root_inline
 from .raw_load import copy_bytes, load_i64
@@ -60,7 +60,8 @@ def unmask(buf, offsets, sizes, n, key):
 
 
 class Scratch(NamedTuple):
-    """Of one worker. The first seven serve one block at a time and are as large as the largest needs."""
+    """Of one worker. The first seven serve one block at a time and are as large as the largest needs; so do the
+    `places`, which are empty where coins are not asked for."""
 
     n_inputs: NDArray[np.int64]
     out_sats: NDArray[np.int64]
@@ -72,6 +73,7 @@ class Scratch(NamedTuple):
     sums: NDArray[np.int64]
     words: NDArray[np.uint64]
     pages: NDArray[np.uint64]
+    places: Places
 
 
 class SpendRows(NamedTuple):
@@ -125,11 +127,8 @@ def _tuple_type(kind: type, *dtypes: str) -> types.NamedTuple:
     return types.NamedTuple(tuple(_ARRAY_TYPES[name] for name in dtypes), kind)
 
 
-_SCRATCH = _tuple_type(
-    Scratch,
-    *("int64", "int64", "int64 2d", "uint8", "uint8"),
-    *("uint32", "int64", "int64", "uint64", "uint64"),
-)
+_SCRATCH_DTYPES = ("int64", "int64", "int64 2d", "uint8", "uint8", "uint32", "int64", "int64", "uint64", "uint64")
+_SCRATCH = types.NamedTuple((*(_ARRAY_TYPES[name] for name in _SCRATCH_DTYPES), PLACES_TYPE), Scratch)
 _SPEND_ROWS = _tuple_type(SpendRows, "int32", "int64", "int32")
 _COIN_ROWS = _tuple_type(CoinRows, *COIN_DTYPES)
 _U8, _I64 = _ARRAY_TYPES["uint8"], _ARRAY_TYPES["int64"]
@@ -161,11 +160,18 @@ def parse_span(
     for i in range(n):
         p = blk_offsets[i]
         height = heights[i]
+        if with_coins and (
+            scratch.places.in_at.size <= blk_sizes[i] // MIN_INPUT_BYTES
+            or scratch.places.out_at.size <= blk_sizes[i] // MIN_OUTPUT_BYTES
+        ):
+            return np.int64(i), (np.int64(204) << 40) + p
         n_txs, _, created, created_sats, unspendable, cb_created, cb_sats, error, at = walk_block(
-            blk, p, p + blk_sizes[i], scratch.n_inputs, scratch.out_sats, scratch.tx_spans
-        )
+            blk, p, p + blk_sizes[i], scratch.n_inputs, scratch.out_sats, scratch.tx_spans,
+            scratch.places,
+        )  # fmt: skip
         if error != 0:
             return np.int64(i), (np.int64(error) << 40) + at
+        n_outputs = created
         n_coins = np.int64(0)
         spent_sats = np.int64(0)
         fees = np.int64(0)
@@ -222,7 +228,8 @@ def parse_span(
             coins.starts[slot] = n_out
             coins.coinbase_txs[slot] = tx_base
             n_in, n_out = coin_rows(
-                blk, scratch.tx_spans, n_txs, np.int64(0 if kinds[i] == ORDINARY else 1), coins.txids, tx_base,
+                blk, scratch.places, n_coins, np.int64(0) if kinds[i] == ORDINARY else cb_created, n_outputs,
+                coins.txids, tx_base,
                 scratch.coin_codes, scratch.coin_sats, key0, key1,
                 coins.in_keys, coins.in_heights, n_in, coins.out_keys, coins.out_sats, coins.out_types, coins.out_txs,
                 coins.out_vouts, n_out, with_scripts, coins.scripts, coins.script_ends,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..errors import ChainError, UndoFileError
 from .best_chain import BestChain
 from .block_folder import REINDEX
-from .coin_fns import gather_unspent, mark_unspent
+from .coin_fns import count_keys, gather_unspent, list_unspent
 from .pending_log import PendingLog
 from .range_reader import RangeColumns
 from .span_fns import CoinRows
@@ -44,7 +44,7 @@ class Resolver:
         self._keys = np.zeros(0, np.uint64)
         self._blocks = np.zeros(0, np.int32)
         self._sorted = np.zeros(0, np.uint64)
-        self._unspent = np.zeros(0, np.uint8)
+        self._unspent = np.zeros(0, np.int32)
         self._table = np.zeros(1 << 12, np.uint64)
         self._held = np.empty(0, np.uint64), np.empty(0, np.int64)
 
@@ -78,28 +78,21 @@ class Resolver:
             coins.in_keys, coins.in_heights, columns.n_in, columns.first_height, self._keys, self._blocks, n
         )
         n_out = int(coins.ends[:n_blocks].max(initial=0))
-        if n_out > len(self._unspent):
-            self._unspent = np.zeros(n_out + n_out // 4, np.uint8)
-        most = int(np.bincount(self._blocks[:n], minlength=1).max()) if n else 0
-        if 4 * most > len(self._table):
-            self._table = np.zeros(1 << (4 * most).bit_length(), np.uint64)
+        if n_out >= len(self._unspent):
+            self._unspent = np.zeros(n_out + n_out // 4 + 1, np.int32)
         first_key = np.zeros(n_blocks + 2, np.int64)
-        alive = mark_unspent(
-            n_blocks,
-            self._keys,
-            self._blocks,
-            n,
-            first_key,
-            self._sorted,
-            coins.out_keys,
-            coins.starts,
-            coins.ends,
-            self._table,
-            self._unspent,
-        )
+        most = int(count_keys(n_blocks, self._blocks, n, first_key))
+        wanted = max(4 * most, int((coins.ends[:n_blocks] - coins.starts[:n_blocks]).max(initial=0)))
+        if wanted > len(self._table):
+            self._table = np.zeros(1 << wanted.bit_length(), np.uint64)
+        unspent_ends = np.zeros(n_blocks, np.int64)
+        alive = list_unspent(
+            n_blocks, self._keys, self._blocks, n, first_key, self._sorted, coins.out_keys, coins.starts, coins.ends,
+            self._table, self._unspent, unspent_ends,
+        )  # fmt: skip
         if alive < 0:
             raise self._left_over(columns.first_height - 1 - int(alive))
-        return self._gather(coins, columns.first_height, n_blocks, int(alive))
+        return self._gather(coins, columns.first_height, unspent_ends, int(alive))
 
     def _hold_below(self, n: int, cut: int, first_height: int) -> int:
         """Of a range that only its upper blocks are read of: put aside what waits for its lower `cut` blocks."""
@@ -135,13 +128,11 @@ class Resolver:
         if len(self.pending):
             raise ChainError(f"{len(self.pending)} spends wait for outputs of no block", path=self.chain.folder.path)
 
-    def _gather(self, coins: CoinRows, first_height: int, n_blocks: int, n: int) -> UnspentRows:
+    def _gather(self, coins: CoinRows, first_height: int, unspent_ends: NDArray[np.int64], n: int) -> UnspentRows:
         script_bytes = 0
         if self.with_scripts and n:
-            ends = coins.script_ends
-            n_out = int(coins.ends[:n_blocks].max())
-            sizes = np.diff(ends[:n_out], prepend=0)
-            script_bytes = int(sizes[self._unspent[:n_out] != 0].sum())
+            outputs, ends = self._unspent[:n], coins.script_ends
+            script_bytes = int((ends[outputs] - np.where(outputs > 0, ends[outputs - 1], 0)).sum())
         rows = UnspentRows(
             np.empty(n, np.int32),
             np.empty(n, np.int64),
@@ -154,7 +145,7 @@ class Resolver:
             np.empty(n if self.with_scripts else 0, np.int64),
         )
         written = gather_unspent(
-            n_blocks, first_height, coins.starts, coins.ends, self._unspent, coins.txids, coins.out_txs,
+            len(unspent_ends), first_height, self._unspent, unspent_ends, coins.txids, coins.out_txs,
             coins.coinbase_txs, coins.out_sats, coins.out_types, coins.out_vouts, coins.out_keys,
             rows.created_height, rows.value_sats, rows.is_coinbase, rows.script_types, rows.txids, rows.vouts,
             rows.keys, self.with_scripts, coins.scripts, coins.script_ends, rows.scripts, rows.script_ends,
