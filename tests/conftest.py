@@ -17,9 +17,18 @@ numba_cache.prepare()  # before any test module imports numba
 DATA = Path(__file__).parent / "data"
 
 
+@pytest.fixture(autouse=True)
+def no_node_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A node that happens to run here is asked nothing."""
+    nowhere = tmp_path_factory.getbasetemp() / "no node is here"
+    for module in ("utxo_index.node.rpc_access", "utxo_index.node.dumptxoutset"):
+        monkeypatch.setattr(f"{module}.default_datadir", lambda: nowhere)
+
+
 @pytest.fixture(scope="session")
 def unpack(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`unpack("main_xor")`, `unpack("main_truth")`, `unpack("first439_datadir")`: the folder with the archive's files.
+    All lie side by side, the node's recorded answers (`rest/`) beside the tables.
 
     The block files for a chain's archive (the databases beside them stay packed). Unpacked once, whatever number of
     workers asks: nobody may change what lies there; copy it first.

@@ -178,6 +178,17 @@ def closes_in_the_middle(handler: Handler) -> bool:
     return True
 
 
+def says(content: bytes) -> Callable[[Handler], bool]:
+    """These bytes, and then nothing."""
+
+    def misbehave(handler: Handler) -> bool:
+        handler.wfile.write(content)
+        handler.close_connection = True
+        return True
+
+    return misbehave
+
+
 def is_silent(seconds: float) -> Callable[[Handler], bool]:
     """Takes the request and says nothing for a while."""
 

@@ -39,9 +39,9 @@ REGTEST_GENESIS = bytes.fromhex(
 
 
 @pytest.fixture(scope="module")
-def recorded() -> bytes:
+def recorded(unpack: Callable[[str], Path]) -> bytes:
     """Headers 0 … 1000 of the chain `main`: genesis, and what the node's REST answered for the rest."""
-    return REGTEST_GENESIS + (DATA / "regtest" / "rest" / "headers_from_1.bin").read_bytes()
+    return REGTEST_GENESIS + (unpack("main_truth") / "headers_from_1.bin").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +254,7 @@ def test_headers_of_block_files(tree: HeaderTree, regtest: HeaderChain) -> None:
 
 
 @pytest.fixture
-def node(recorded: bytes, regtest: HeaderChain) -> Iterator[RecordedNode]:
+def node(recorded: bytes, regtest: HeaderChain, unpack: Callable[[str], Path]) -> Iterator[RecordedNode]:
     node = RecordedNode()
     heights = {bytes(h[::-1]).hex(): height for height, h in enumerate(regtest.hashes)}
 
@@ -269,7 +269,7 @@ def node(recorded: bytes, regtest: HeaderChain) -> Iterator[RecordedNode]:
         height = heights[block_hash]
         return {"height": height, "confirmations": 1} if verbose else recorded[80 * height : 80 * height + 80].hex()
 
-    node.rest["/rest/chaininfo.json"] = (DATA / "regtest" / "rest" / "chaininfo.json").read_bytes()
+    node.rest["/rest/chaininfo.json"] = (unpack("main_truth") / "chaininfo.json").read_bytes()
     node.rest["/rest/headers/"] = headers
     node.results["getblockchaininfo"] = ns.json.loads(node.rest["/rest/chaininfo.json"])
     node.results["getblockhash"] = lambda height: bytes(regtest.hashes[height][::-1]).hex()

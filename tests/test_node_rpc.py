@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os  # noqa: F401  (in a skip condition)
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,6 +179,9 @@ def test_warming_up(node: RecordedNode, tmp_path: Path) -> None:
         (ns.answers(404, b"not here"), NodeAnswerError),
         (ns.answers(403, b""), NodeAuthError),
         (ns.answers(503, b"Work queue depth exceeded"), NodeUnreachableError),
+        (ns.says(b"SSH-2.0-OpenSSH_9.2\r\n"), NodeAnswerError),
+        (ns.says(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), NodeAnswerError),
+        (ns.says(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n"), NodeAnswerError),
         (ns.closes, NodeUnreachableError),
         (ns.closes_in_the_middle, NodeUnreachableError),
         (ns.never_ends, NodeAnswerError),
@@ -347,6 +352,19 @@ def test_a_line_of_the_conf_that_is_no_option_is_not_shown(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="line 2") as error:
         find_rpc_access(chain=REGTEST, datadir=tmp_path)
     assert SECRET not in str(error.value)
+
+
+def test_python_bitcoinlib_is_loaded_only_where_it_is_used() -> None:
+    code = (
+        "import sys, utxo_index.node.rpc, utxo_index.node.tip, utxo_index.headers; sys.exit('bitcoin' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_python_bitcoinlib_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitcoin.rpc", None)
+    with pytest.raises(NodeAccessError, match="cannot be loaded"):
+        NodeRpc(find_rpc_access(chain=REGTEST, datadir=tmp_path))
 
 
 def test_node_rpc_needs_no_network_to_be_made(tmp_path: Path) -> None:

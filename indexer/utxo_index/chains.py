@@ -22,6 +22,7 @@ class Chain:
     `pow_limit`: the easiest target a header may claim.
     `bip30_unspendable`: (height, block hash) of blocks whose coinbase a later block repeated while it was unspent
     (BIP30's two cases). As in Core's coinstatsindex their outputs count as unspendable in their own block.
+    `bip30_repeated_at`: height of the block that repeated it, by its height: until then Core's own set has the coin.
     `has_retargets`: the target changes every 2,016 blocks. `has_easy_blocks`: a block 20 minutes behind its parent may
     have the easiest target. `retargets_from_first`: the new target is reckoned from the period's first block (BIP 94).
     """
@@ -33,9 +34,14 @@ class Chain:
     halving_interval: int
     pow_limit: int
     bip30_unspendable: frozenset[tuple[int, bytes]] = frozenset()
+    bip30_repeated_at: tuple[tuple[int, int], ...] = ()
     has_retargets: bool = True
     has_easy_blocks: bool = False
     retargets_from_first: bool = False
+
+    def bip30_heights_at(self, tip_height: int) -> tuple[int, ...]:
+        """Heights of blocks whose coinbase Core's set has after block `tip_height`, and ours has not."""
+        return tuple(first for first, again in self.bip30_repeated_at if first <= tip_height < again)
 
     def subsidy_sats(self, height: int) -> int:
         """Subsidy of one block in satoshis."""
@@ -70,6 +76,7 @@ CHAINS: dict[str, Chain] = {
                     (91812, _hash("00000000000af0aed4792b1acee3d966af36cf5def14935db8de83d6f9306f2f")),
                 }
             ),
+            bip30_repeated_at=((91722, 91880), (91812, 91842)),
         ),
         Chain(
             "test",

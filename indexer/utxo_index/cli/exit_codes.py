@@ -13,7 +13,7 @@ EXIT_CODES = {
     1: "internal error: a mistake of ours",
     2: "usage: an unknown option, height, hash or date, a date beyond the prices, a backend that cannot run here",
     3: "damaged or contradicting input: block files, undo files, a gap in the chain, prices",
-    4: "the node's files may not be read, or no node was found",
+    4: "the node's files may not be read, no node was found, or it does not answer or refuses us",
     5: "the index is missing, damaged or of another format",
     6: "the index is being written by another process",
     7: "no space left, or the place is read-only",

@@ -6,7 +6,7 @@ Source: Bitcoin Core `src/rest.cpp` (`rest_headers`, `rest_chaininfo`).
 from __future__ import annotations
 
 import json
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from types import TracebackType
 
 from utxo_index.chains import Chain
@@ -84,11 +84,11 @@ class NodeRest:
             except TimeoutError as error:
                 self._connection.close()
                 raise NodeUnreachableError(f"the node at {self.address} did not answer in time") from error
-            except (ConnectionError, HTTPException) as error:
+            except (ConnectionError, IncompleteRead) as error:
                 self._connection.close()
                 if not waited:
                     raise NodeUnreachableError(f"no node answers at {self.address} ({type(error).__name__})") from error
-            except (OSError, ValueError) as error:
+            except (OSError, HTTPException, ValueError) as error:
                 self._connection.close()
                 raise NodeAnswerError(
                     f"{self.address}: what answers is no Bitcoin Core node's REST ({type(error).__name__})"

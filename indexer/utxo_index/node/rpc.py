@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from decimal import Decimal
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -92,7 +92,10 @@ class NodeRpc:
     """
 
     def __init__(self, access: RpcAccess, *, timeout_s: float = TIMEOUT_S) -> None:
-        from bitcoin.rpc import RawProxy  # loads libssl: only where RPC is used
+        try:
+            from bitcoin.rpc import RawProxy  # loads libssl: only where RPC is used
+        except (ImportError, OSError, AttributeError) as error:
+            raise NodeAccessError(f"python-bitcoinlib, which talks to the node, cannot be loaded ({error})") from error
 
         self.access = access
         self.address = access.address
@@ -136,7 +139,7 @@ class NodeRpc:
                 _count(answer["blocks"]),
                 _count(answer["headers"]),
                 _hash(answer["bestblockhash"]),
-                _count(answer["pruneheight"]) if is_pruned else None,
+                _count(answer.get("pruneheight", 0)) if is_pruned else None,
                 bool(answer["initialblockdownload"]),
             )
 
@@ -253,7 +256,7 @@ class NodeRpc:
                 self._connection.close()
             except NodeUnreachableError as error:
                 self._connection.close()
-                closed = isinstance(error.__cause__, (ConnectionError, HTTPException))
+                closed = isinstance(error.__cause__, (ConnectionError, IncompleteRead))
                 if not (waited and closed):
                     raise
             except BaseException:
@@ -290,7 +293,7 @@ class NodeRpc:
                 f"no node answers at {self.address} ({self.access.origin}): connection refused",
                 remedy="Start it, or say where it is: --rpc-connect HOST:PORT",
             ) from error
-        except (ConnectionError, HTTPException) as error:
+        except (ConnectionError, IncompleteRead) as error:
             raise NodeUnreachableError(
                 f"{where} closed the connection ({type(error).__name__}) in the middle of {method}", remedy="Try again"
             ) from error
@@ -298,7 +301,7 @@ class NodeRpc:
             raise NodeUnreachableError(
                 f"no node answers at {self.address} ({self.access.origin}): {error.strerror or type(error).__name__}"
             ) from error
-        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        except (HTTPException, ValueError, TypeError, AttributeError, KeyError, RecursionError):
             raise self._no_node(f"its answer to {method} is not JSON-RPC") from None
 
     def _authorization(self) -> bytes:

@@ -40,5 +40,5 @@ class NodeQuestion:
                 raise
             return (
                 None,
-                f"The node could not be asked for its best block ({error.what}): the tip is what the files say.",
+                f"The node was not asked for its best block ({error.what}): the tip is what the files say.",
             )

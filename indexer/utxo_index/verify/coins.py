@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,15 +32,24 @@ _HISTORY, _SUPPLY = "utxos against history", "utxos against supply"
 _KEY_BYTES = 8
 
 
-def check_coins(index: Index, supply: TipSupply, threads: int) -> Findings:
-    """Read all of `utxos`, and compare its sums by creation height with the supply at the tip."""
+class RowConsumer(Protocol):
+    """Something else that is to see all rows of `utxos`, in table order."""
+
+    def add(self, rows: dict[str, Any]) -> None: ...
+
+
+def check_coins(index: Index, supply: TipSupply, threads: int, consumers: Sequence[RowConsumer] = ()) -> Findings:
+    """Read all of `utxos`, and compare its sums by creation height with the supply at the tip.
+
+    Every chunk of rows is given to the `consumers`, too.
+    """
     entry = index.manifest.utxos
     if entry is None:
         raise ValueError("the index has no utxos")
     scripts = ["script digest"] if entry.with_scripts else []
     findings = Findings(["utxos digest", *scripts, _ORDER, _KEYS, _HISTORY, _SUPPLY])
     coins = _Coins(index, entry, findings)
-    stream = coins.rows(threads)
+    stream = _shared(coins.rows(threads), consumers)
     try:
         # Whatever a query with --rows is answered with is what is compared here.
         backend = choose_backend("numba").backend
@@ -56,6 +65,13 @@ def check_coins(index: Index, supply: TipSupply, threads: int) -> Findings:
         _compare(findings, _SUPPLY, found, supply.checkpoint, "the checkpoint at the tip")
     coins.finish()
     return findings
+
+
+def _shared(stream: Iterator[dict[str, Any]], consumers: Sequence[RowConsumer]) -> Iterator[dict[str, Any]]:
+    for rows in stream:
+        for consumer in consumers:
+            consumer.add(rows)
+        yield rows
 
 
 def _compare(findings: Findings, name: str, found: SupplyVector, expected: SupplyVector | None, what: str) -> None:
