@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .core_files.best_chain import BestChain
-from .core_files.coin_fns import mark_unspent
+from .core_files.coin_fns import count_keys, list_unspent
 from .core_files.range_reader import CoinKeys
 from .core_files.snapshot_fns import keys_of_rows
 from .errors import SnapshotError
@@ -60,8 +60,9 @@ class SnapshotCoins:
                 keep = self._unspent(at, row_starts, keys, spent_keys[here], spent_heights[here])
             for height in self._without:
                 if at <= height < at + len(row_starts) - 1:
-                    keep = np.ones(n, bool) if keep is None else keep
-                    keep[row_starts[height - at] : row_starts[height - at + 1]] = False
+                    keep = np.arange(n, dtype=np.int32) if keep is None else keep
+                    first, end = row_starts[height - at], row_starts[height - at + 1]
+                    keep = keep[(keep < first) | (keep >= end)]
             yield self._utxo_rows(rows, keys, keep)
             at += len(row_starts) - 1
 
@@ -72,23 +73,27 @@ class SnapshotCoins:
         keys: NDArray[np.uint64],
         spent_keys: NDArray[np.uint64],
         spent_heights: NDArray[np.int64],
-    ) -> NDArray[np.bool_]:
+    ) -> NDArray[np.int32]:
+        """Rows of a chunk that no key is of, ascending."""
         n_blocks, n_spent = len(row_starts) - 1, len(spent_keys)
         blocks = (spent_heights - first_height).astype(np.int32)
-        most = int(np.bincount(blocks).max())
-        unspent = np.zeros(len(keys), np.uint8)
-        left = mark_unspent(
+        first_key = np.zeros(n_blocks + 2, np.int64)
+        most = int(count_keys(n_blocks, blocks, n_spent, first_key))
+        wanted = max(4 * most, int(np.diff(row_starts).max()), 1 << 10)
+        unspent = np.empty(len(keys) + 1, np.int32)
+        left = list_unspent(
             n_blocks,
             spent_keys,
             blocks,
             n_spent,
-            np.zeros(n_blocks + 2, np.int64),
+            first_key,
             np.empty(n_spent, np.uint64),
             keys,
             np.ascontiguousarray(row_starts[:-1]),
             np.ascontiguousarray(row_starts[1:]),
-            np.zeros(max(16, 1 << (4 * most).bit_length()), np.uint64),
+            np.zeros(1 << wanted.bit_length(), np.uint64),
             unspent,
+            np.empty(n_blocks, np.int64),
         )
         if left < 0:
             height = first_height - 1 - int(left)
@@ -99,9 +104,9 @@ class SnapshotCoins:
                 height=height,
                 remedy="The snapshot is not of these blocks' chain, or undo data is damaged",
             )
-        return unspent.view(np.bool_)
+        return unspent[: int(left)]
 
-    def _utxo_rows(self, rows: SnapshotRows, keys: NDArray[np.uint64], keep: NDArray[np.bool_] | None) -> UtxoRows:
+    def _utxo_rows(self, rows: SnapshotRows, keys: NDArray[np.uint64], keep: NDArray[np.int32] | None) -> UtxoRows:
         txids = rows.txids.reshape(-1, 32)
         columns: list[Any] = [
             rows.created_height,
@@ -120,7 +125,9 @@ class SnapshotCoins:
         return UtxoRows([*columns, scripts] if self._keys.with_scripts else columns, keys)
 
 
-def _kept(scripts: BinaryColumn, keep: NDArray[np.bool_]) -> BinaryColumn:
+def _kept(scripts: BinaryColumn, keep: NDArray[np.int32]) -> BinaryColumn:
     sizes = scripts.sizes
+    is_kept = np.zeros(len(sizes), np.bool_)
+    is_kept[keep] = True
     data = scripts.data[: int(scripts.ends[-1])] if len(scripts) else scripts.data
-    return BinaryColumn(data[np.repeat(keep, sizes)], np.cumsum(sizes[keep]))
+    return BinaryColumn(data[np.repeat(is_kept, sizes)], np.cumsum(sizes[keep]))

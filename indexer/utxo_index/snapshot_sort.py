@@ -115,9 +115,7 @@ class _Sorter:
         parted = self._room(len(records))[: len(records)]
         part_by_bucket(records, n, self.bucket_blocks, row_starts, parted)
         if not self.with_scripts:
-            return _Parted(
-                parted, row_starts, np.empty(0, np.uint16), np.empty(0, np.uint8), np.zeros_like(row_starts)
-            )
+            return _Parted(parted, row_starts, np.empty(0, np.uint16), np.empty(0, np.uint8), np.zeros_like(row_starts))
         sizes, script_starts = np.empty(n, np.uint16), np.empty_like(row_starts)
         scripts = np.empty(len(piece.stream) - 49 * n, np.uint8)
         size_bytes = part_scripts(

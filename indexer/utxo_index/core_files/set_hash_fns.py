@@ -21,7 +21,7 @@ _BITS = np.uint64(LIMB_BITS)
 _PRIME_DIFF = np.uint64(1103717)
 _ELEMENT_BYTES = 384
 _QUARTERS = np.array(
-    [[k, 4 + k, 8 + k, 12 + k] for k in range(4)] + [[k, 4 + (k + 1) % 4, 8 + (k + 2) % 4, 12 + (k + 3) % 4] for k in range(4)]
+    [[k, 4 + (k + turn) % 4, 8 + (k + 2 * turn) % 4, 12 + (k + 3 * turn) % 4] for turn in (0, 1) for k in range(4)]
 )
 """Rows of the quarter rounds of a double round: columns, then diagonals."""
 _CONSTANTS = np.frombuffer(b"expand 32-byte k", np.uint32).copy()

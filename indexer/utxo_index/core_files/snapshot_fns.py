@@ -157,12 +157,7 @@ def _what_is_wrong(buf, p, end):
 @njit(nogil=True, forceinline=True)
 def _is_impossible(buf, end, code, value, form, script_at, p):
     """Whether the fields of a coin need `_what_is_wrong`."""
-    return (
-        p > end
-        or (code | value | form) < 0
-        or code > _MOST_CODE
-        or (form > 6 and load_u8(buf, script_at) == 0x6A)
-    )
+    return p > end or (code | value | form) < 0 or code > _MOST_CODE or (form > 6 and load_u8(buf, script_at) == 0x6A)
 
 
 @njit(nogil=True, forceinline=True)

@@ -314,6 +314,4 @@ class SnapshotReader:
         )
 
     def _error(self, what: str, offset: int, expected: str | None = None, found: str | None = None) -> SnapshotError:
-        return SnapshotError(
-            what, path=self.header.path, offset=offset, expected=expected, found=found, remedy=_REMEDY
-        )
+        return SnapshotError(what, path=self.header.path, offset=offset, expected=expected, found=found, remedy=_REMEDY)
