@@ -1,4 +1,4 @@
-"""The two hashes of a set from columns of coins, MuHash in parts, the curve's root: against Core's and plain numbers."""
+"""Hashes of a set from columns of coins, MuHash in parts, the curve's root: against Core's and plain numbers."""
 
 from __future__ import annotations
 

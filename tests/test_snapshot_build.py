@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,18 +23,23 @@ from snapshot_bytes import hash_serialized_3, snapshot_bytes
 
 from utxo_index import chains
 from utxo_index.backend import choose_backend
-from utxo_index.build import BuildReport, build_index
+from utxo_index.build import BuildReport, _root_supply, build_index
 from utxo_index.cli.main import run
 from utxo_index.core_files.assumeutxo import known_snapshot, known_snapshots
-from utxo_index.core_files.block_folder import open_block_folder
+from utxo_index.core_files.best_chain import chain_of_headers
+from utxo_index.core_files.block_folder import BlockFolder, open_block_folder
 from utxo_index.core_files.header_tree import scan_folder
+from utxo_index.core_files.range_reader import CoinKeys
+from utxo_index.core_files.snapshot_file import read_snapshot_header
 from utxo_index.errors import ChainError, SnapshotError, UsageError
 from utxo_index.headers import headers_of_files
 from utxo_index.metrics.active_supply_mean import active_supply_mean
 from utxo_index.node.rpc_access import find_rpc_access
 from utxo_index.prices.load import load_prices
 from utxo_index.query import load_inputs
+from utxo_index.snapshot_coins import SnapshotCoins
 from utxo_index.snapshot_root import SnapshotSource
+from utxo_index.snapshot_sort import sort_snapshot
 from utxo_index.tables import writer
 from utxo_index.tables.index import Index, open_index
 from utxo_index.tables.manifest import read_manifest
@@ -546,3 +552,25 @@ def test_dry_run(unpack, facts, tmp_path):
     report = build_index(unpack("main_xor"), index_folder=tmp_path / "index", snapshot=source, dry_run=True, **CUT)
     assert (report.state, report.tip_height) == ("dry run", 1000)
     assert not (tmp_path / "index").exists()
+
+
+def test_coinbases_that_were_repeated_are_no_coins(unpack, facts, tmp_path):
+    """As in an index from blocks: the two of BIP30 never count, though a snapshot between them and their repetition has
+    them."""
+    regtest = chains.CHAINS["regtest"]
+    folder = open_block_folder(unpack("main_xor"))
+    headers = headers_of_files(scan_folder(folder, 1, lambda n: None))
+    header = read_snapshot_header(facts("main", 1000)["path"])
+    for block_hash, expected in ((bytes(headers.hashes[700]), 0), (bytes(32), 1)):
+        chain = replace(regtest, bip30_unspendable=frozenset({(700, block_hash)}))
+        best = chain_of_headers(BlockFolder(folder.path, chain, folder.xor_key, folder.file_numbers), headers)
+        with sort_snapshot(header, 1000, tmp_path, bucket_blocks=64) as snapshot:
+            before = np.flatnonzero(snapshot.supply_coins)
+            coins = SnapshotCoins(snapshot, best, CoinKeys(np.uint64(1), np.uint64(2)))
+            none = np.empty(0, np.uint64), np.empty(0, np.int64)
+            found = np.concatenate([rows.columns[0] for rows in coins.rows(0, 1001, *none)])
+            supply = _root_supply(snapshot, best)
+        assert 700 in before
+        assert (700 in found, 700 in supply[0]) == (bool(expected), bool(expected))
+        assert np.array_equal(np.unique(found), supply[0])
+        assert np.array_equal(supply[0], before if expected else before[before != 700])
