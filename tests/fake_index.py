@@ -61,6 +61,7 @@ class FakeIndex:
 
     def __init__(self, blocks: list[Block], chain: str = "regtest", coins: list[Coin] | None = None) -> None:
         self.chain = CHAINS[chain]
+        self.root_height = 0
         self.tip_height = len(blocks) - 1
         self.n_coins = sum(supply_vector(blocks, self.tip_height)[1])
         self.has_utxos = coins is not None

@@ -19,11 +19,13 @@ from pathlib import Path
 
 import numpy as np
 from make_chain import compact_size, spending_chain
+from snapshot_bytes import snapshot_bytes
 
 from utxo_index import numba_cache
 
 numba_cache.prepare()
 
+from utxo_index.core_files import snapshot_fns  # noqa: E402
 from utxo_index.core_files.block_fns import Places, walk_block  # noqa: E402
 from utxo_index.core_files.merkle_fns import (  # noqa: E402
     LEVEL_SLACK_BYTES,
@@ -50,6 +52,7 @@ from utxo_index.core_files.undo_fns import decode_undo  # noqa: E402
 MAINNET = Path(__file__).parent / "data" / "mainnet"
 VALUES = (0, 1, 2, 0x51, 0x6A, 127, 128, 129, 252, 253, 254, 255)
 TIP = 12
+MOST_COINS = snapshot_fns.MOST_COINS_OF_TX
 SLACK = int(sys.argv[3]) if len(sys.argv) > 3 else PROMISED_SLACK
 
 
@@ -145,9 +148,57 @@ def results(seed: int, blocks: list[tuple[bytes, bytes]]) -> Iterator[object]:
         yield scratch.txids[: 32 * n_txs].tobytes()
         yield bool(merkle_root(scratch.txids, n_txs)), scratch.txids[:32].tobytes()
     yield from _span(choose, guarded, blk, rev, size, undo_size, scratch)
+    yield from _snapshot(choose, guarded)
     half = size // 2
     unmask(blk, np.array([0, half]), np.array([half, size - half]), 2, np.uint64(choose.randrange(1 << 64)))
     yield blk[:size].tobytes()
+
+
+def _snapshot(choose, guarded) -> Iterator[object]:
+    """Coins of a snapshot, and the passes over them, with buffers that are too small now and then."""
+    coins = []
+    for _ in range(choose.randrange(1, 6)):
+        txid, height = choose.randbytes(32), choose.randrange(1, TIP + 1)
+        for vout in {choose.choice((0, 1, 2, 300, 16_511, 16_512, 70_000)) for _ in range(choose.choice((1, 1, 3)))}:
+            script = choose.choice((b"", b"\x51" * 60, b"\x00\x14" + bytes(20), b"\xa9\x14" + bytes(20) + b"\x87"))
+            coins.append((height, txid, vout, choose.randrange(10**9), False, script))
+    data = snapshot_bytes(coins, bytes(32))[51:]
+    if choose.random() < 0.8:
+        data = mutated(data, choose)
+    size = len(data)
+    buf = guarded.of(data)
+    n = len(coins) + choose.choice((0, 1, 40))
+    records = guarded.array(48 * n)
+    stream = guarded.array(choose.choice((300, 130 * n + 300)))
+    starts = guarded.array(choose.choice((0, n)), "int64") if n else np.zeros(0, np.int64)
+    scratch = guarded.array(MOST_COINS, "uint64"), guarded.array(MOST_COINS, "uint64")
+    counters = np.zeros(snapshot_fns.N_COUNTERS, np.int64)
+    counters[snapshot_fns.LAST_TXID_AT] = -1
+    limit = choose.choice((size, size // 2))
+    found = snapshot_fns.decode_coins(
+        buf, 0, size, limit, choose.random() < 0.5, TIP, True, True, records, stream, starts, *scratch, counters
+    )
+    yield [int(x) for x in found], [int(x) for x in counters]
+    yield int(snapshot_fns.find_group(buf, choose.randrange(size), size, size, TIP, 3))
+    n_coins, n_bytes = int(counters[snapshot_fns.N_COINS]), int(counters[snapshot_fns.STREAM_BYTES])
+    yield records[: 48 * n_coins].tobytes(), stream[:n_bytes].tobytes(), starts[:n_coins].tobytes()
+    if not n_coins:
+        return
+    sums, ends = guarded.array(2 * (TIP + 1), "int64"), guarded.array(TIP // 5 + 2, "int64")
+    snapshot_fns.sum_by_height(records, n_coins, 5, sums, ends)
+    parted = guarded.array(48 * n_coins)
+    snapshot_fns.part_by_bucket(records, n_coins, 5, ends, parted)
+    yield sums.tobytes(), ends.tobytes(), parted.tobytes()
+    if len(starts):
+        sizes, script_ends = guarded.array(n_coins, "uint16"), guarded.array(len(ends), "int64")
+        scripts = guarded.array(max(n_bytes - 49 * n_coins, 1))
+        args = records, n_coins, 5, ends, stream, starts, sizes, script_ends, scripts
+        yield int(snapshot_fns.part_scripts(*args)), sizes.tobytes(), script_ends.tobytes(), scripts.tobytes()
+    columns = [guarded.array(n_coins, kind) for kind in ("int32", "int64", "bool", "uint8")]
+    columns += [guarded.array(32 * n_coins), guarded.array(n_coins, "int32")]
+    rows, row_starts = guarded.array(n_coins, "int64"), guarded.array(TIP + 2, "int64")
+    snapshot_fns.rows_by_height(records, n_coins, 0, row_starts, rows, *columns)
+    yield row_starts.tobytes(), [column.tobytes() for column in columns]
 
 
 def _span(choose, guarded, blk, rev, size, undo_size, scratch) -> Iterator[object]:

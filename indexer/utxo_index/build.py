@@ -15,19 +15,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import large_arrays
-from .build_parts import COMMIT_BYTES, PartsBuild
-from .chains import Chain
+from .build_parts import COMMIT_BYTES, PartsBuild, range_size
+from .chains import CHAINS, Chain
 from .core_files.best_chain import BestChain, find_best_chain
 from .core_files.block_folder import BlockFolder, open_block_folder
 from .core_files.header_tree import scan_folder
+from .core_files.snapshot_file import SnapshotHeader
 from .core_files.undo_pairing import pair_undo
 from .errors import UsageError
 from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
+from .snapshot_root import SnapshotSource, ask_node, open_root, read_header_of, verified_root
+from .snapshot_sort import BUCKET_BLOCKS, SortedSnapshot, sort_snapshot
+from .tables.headers_file import read_headers
 from .tables.lock import IndexLock
-from .tables.manifest import COMPLETE, Manifest, read_manifest
+from .tables.manifest import COMPLETE, Manifest, Root, read_manifest
 from .tables.replace_index import finish_replacement, replace_index
 from .tables.writer import IndexWriter
 
@@ -48,7 +55,7 @@ class BuildReport:
 
 
 def build_index(
-    blocks_folder: Path,
+    blocks_folder: Path | None,
     *,
     index_folder: Path | Callable[[Chain], Path],
     chain_name: str | None = None,
@@ -61,26 +68,31 @@ def build_index(
     add_utxos: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
+    snapshot: SnapshotSource | None = None,
+    snapshot_only: bool = False,
     node: NodeQuestion | None = None,
     progress: Progress | None = None,
     part_blocks: int = PART_BLOCKS,
     range_blocks: int = RANGE_BLOCKS,
     checkpoint_blocks: int = CHECKPOINT_BLOCKS,
     commit_bytes: int = COMMIT_BYTES,
+    bucket_blocks: int = BUCKET_BLOCKS,
 ) -> BuildReport:
     """Build the index of a folder of block files, or go on with an unfinished one, towards the tip it was begun for.
 
     Parameters
     ----------
-    blocks_folder : the folder of the blk*.dat files.
+    blocks_folder : the folder of the blk*.dat files. None: there is only a snapshot.
     index_folder : where the index goes, or a function of the network that says so.
     stop_height : last height to take in (inclusive). trust_blocks : skip the merkle roots.
     with_utxos : write the table `utxos`, too; with_scripts : with the column `script` in it.
     add_utxos : add it to a complete index without, for that index's tip; everything else in it stays as it is.
     rebuild : start anew beside the old index and replace it when done. dry_run : read headers only.
+    snapshot : begin with its coins, and apply the later blocks of the files.
+    snapshot_only : apply none; block files are looked into for headers.
     node : whom to ask for the node's own best block.
-    part_blocks, range_blocks, checkpoint_blocks, commit_bytes : the cut of the work; other values than the format's are
-        for tests.
+    part_blocks, range_blocks, checkpoint_blocks, commit_bytes, bucket_blocks : the cut of the work; other values than
+        the format's are for tests.
 
     Raises
     ------
@@ -93,13 +105,16 @@ def build_index(
         raise UsageError("--no-utxos leaves out what --add-utxos and --with-scripts ask for")
     if add_utxos and (rebuild or stop_height is not None):
         raise UsageError("--add-utxos keeps the index and its tip: it goes with neither --rebuild nor --stop-height")
-    folder = open_block_folder(blocks_folder, chain_name, magic)
-    place = index_folder(folder.chain) if callable(index_folder) else index_folder
+    folder = None if blocks_folder is None else open_block_folder(blocks_folder, chain_name, magic)
+    header = None if snapshot is None else read_header_of(snapshot, folder, chain_name, magic)
+    chain_kind = folder.chain if folder is not None else header.chain if header is not None else CHAINS["main"]
+    place = index_folder(chain_kind) if callable(index_folder) else index_folder
     beside = place.with_name(place.name + ".rebuild")
     finish_replacement(beside, place)
     found = None if rebuild else read_manifest(place)
-    if found is not None and found.chain != folder.chain:
-        raise UsageError(f"{place} is an index of {found.chain.name}, and the block files are of {folder.chain.name}")
+    if found is not None and found.chain != chain_kind:
+        files = "snapshot is" if folder is None else "block files are"
+        raise UsageError(f"{place} is an index of {found.chain.name}, and the {files} of {chain_kind.name}")
     if add_utxos:
         _refuse_addition(place, found, with_scripts)
     if found is not None and found.state == COMPLETE and (found.has_utxos or not add_utxos):
@@ -107,19 +122,43 @@ def build_index(
             "already complete",
             found.tip_height,
             found.tip_hash[::-1].hex(),
-            notes=_complete_notes(found, with_utxos, with_scripts),
+            notes=_complete_notes(found, with_utxos, with_scripts, header),
         )
+    if found is not None:
+        _refuse_other_root(place, found, header)
     # before the files are looked at: what the node calls its best block is in them then
-    node_tip, problem = node.best_block(folder.chain) if node is not None and found is None else (None, None)
+    asks = node is not None and found is None and folder is not None and not snapshot_only
+    node_tip, problem = node.best_block(chain_kind) if node is not None and asks else (None, None)
     if problem is not None:
         progress.note(problem)
-    chain = _read_headers(folder, threads, stop_height, found, node_tip, progress)
+    root = None
+    if snapshot is not None and header is not None:
+        if found is not None and stop_height not in (None, found.tip_height):
+            raise _other_tip(found)
+        root, chain = open_root(
+            snapshot,
+            header,
+            folder,
+            threads=threads,
+            progress=progress,
+            kept=None if found is None else read_headers(place, found),
+            stop_height=None if found is not None else stop_height,
+            tip_hash=None if found is None else found.tip_hash,
+            node_tip=node_tip,
+            with_blocks=not snapshot_only,
+        )
+        if found is not None and chain.tip_hash != found.tip_hash:
+            raise _other_tip(found)
+    elif folder is not None:
+        chain = _read_headers(folder, threads, stop_height, found, node_tip, progress)
+    else:
+        raise UsageError("there is nothing to build from: neither block files nor a snapshot")
     facts: dict[str, Any] = {
         "tip_height": chain.tip_height,
         "tip_hash": chain.tip_hash[::-1].hex(),
         "blk_bytes": int(chain.blk_sizes.sum()),
         "rev_bytes": int(chain.rev_sizes.sum()),
-        "index_bytes_needed": _bytes_needed(chain, with_utxos, with_scripts, add_utxos),
+        "index_bytes_needed": _bytes_needed(chain, with_utxos, with_scripts, add_utxos, header),
     }
     notes = []
     if chain.node_chose_tip:
@@ -129,27 +168,50 @@ def build_index(
     if dry_run:
         return BuildReport("dry run", **facts, seconds=time.monotonic() - started, notes=notes)
     with ExitStack() as held:
+        sorted_snapshot = manifest_root = None
+        if root is not None:
+            word = ask_node(root)
+            progress.phase("Reading the snapshot", root.header.size_bytes, root.header.n_coins, unit="coins")
+            sorted_snapshot = held.enter_context(
+                sort_snapshot(
+                    root.header,
+                    root.base_height,
+                    place.absolute().parent,
+                    threads=threads,
+                    with_rows=with_utxos,
+                    with_scripts=with_scripts or _has_scripts(found),
+                    muhash=word.kind == "muhash",
+                    progress=progress,
+                    bucket_blocks=range_size(bucket_blocks, part_blocks),
+                )
+            )
+            manifest_root, said = verified_root(root, sorted_snapshot, word)
+            for note in said:
+                progress.note(note)
         target = place
         if rebuild:
             held.enter_context(IndexLock(place))
             target = beside
-            _remove_unless_same(beside, chain, with_utxos, with_scripts)
+            _remove_unless_same(beside, chain, with_utxos, with_scripts, manifest_root)
         if add_utxos:
             writer = IndexWriter.begin_utxos(target, with_scripts=with_scripts)
         else:
             writer = IndexWriter.begin(
                 target,
-                folder.chain,
+                chain_kind,
                 chain.tip_height,
                 chain.tip_hash,
                 notes={"equal_work_tie": chain.equal_work_tie}
                 | ({"node_chose_tip": True} if chain.node_chose_tip else {}),
                 with_utxos=with_utxos,
                 with_scripts=with_scripts,
+                root=manifest_root,
                 part_blocks=part_blocks,
                 checkpoint_blocks=checkpoint_blocks,
             )
         with writer:
+            if root is not None and sorted_snapshot is not None and not add_utxos:
+                writer.commit_root(root.headers, _root_supply(sorted_snapshot, chain))
             resumed = writer.done_from <= chain.tip_height
             if resumed:
                 progress.note(f"Going on below height {writer.done_from:,}.")
@@ -163,6 +225,7 @@ def build_index(
                     range_blocks=range_blocks,
                     check_merkle=not trust_blocks,
                     commit_bytes=commit_bytes,
+                    snapshot=sorted_snapshot,
                 ).run(progress)
             _finish(writer, chain, threads, progress)
         if rebuild:
@@ -182,7 +245,50 @@ def _refuse_addition(place: Path, found: Manifest | None, with_scripts: bool) ->
         )
 
 
-def _complete_notes(found: Manifest, with_utxos: bool, with_scripts: bool) -> list[str]:
+def _refuse_other_root(place: Path, found: Manifest, header: SnapshotHeader | None) -> None:
+    """What is there begins with a snapshot, and none or another one is given, or the other way round."""
+    if found.root is None and header is None:
+        return
+    if found.root is not None and header is not None and found.root.block_hash == header.base_hash:
+        return
+    if found.root is None:
+        raise UsageError(
+            f"{place}: what is here was begun from genesis, not from a snapshot: without --snapshot it goes on, with "
+            "--rebuild a new one begins"
+        )
+    raise UsageError(
+        f"{place}: what is here was begun from a snapshot of block {found.root.block_hash[::-1].hex()}, height "
+        f"{found.root.height:,}: give it with --snapshot again; --rebuild starts anew"
+    )
+
+
+def _other_tip(found: Manifest) -> UsageError:
+    return UsageError(
+        f"an unfinished build towards height {found.tip_height} is here: with the same options it goes on, with "
+        "--rebuild a new one begins"
+    )
+
+
+def _has_scripts(found: Manifest | None) -> bool:
+    return found is not None and found.utxos is not None and found.utxos.with_scripts
+
+
+def _root_supply(snapshot: SortedSnapshot, chain: BestChain) -> list[NDArray[Any]]:
+    """The columns of `supply` at the snapshot's base, without the coins that BIP30's repeated coinbases overwrote."""
+    sats, coins = snapshot.supply_sats, snapshot.supply_coins
+    for height, block_hash in chain.folder.chain.bip30_unspendable:
+        if height < len(coins) and chain.hashes[height].tobytes() == block_hash:
+            sats[height] = coins[height] = 0
+    created = np.flatnonzero(coins).astype(np.int32)
+    return [created, sats[created], coins[created]]
+
+
+def _complete_notes(
+    found: Manifest, with_utxos: bool, with_scripts: bool, header: SnapshotHeader | None = None
+) -> list[str]:
+    if header is not None and (found.root is None or found.root.block_hash != header.base_hash):
+        begins = "genesis" if found.root is None else f"another snapshot, of height {found.root.height:,}"
+        return [f"It begins with {begins}: `utxo-index build --rebuild` with --snapshot makes one from this snapshot."]
     if with_utxos and not found.has_utxos:
         return ["It has no utxos: `utxo-index build --add-utxos` adds them."]
     if with_scripts and found.utxos is not None and not found.utxos.with_scripts:
@@ -211,7 +317,9 @@ def _read_headers(
     return find_best_chain(tree, pairing, stop_height=stop_height, node_tip=node_tip)
 
 
-def _bytes_needed(chain: BestChain, with_utxos: bool, with_scripts: bool, add_utxos: bool) -> int:
+def _bytes_needed(
+    chain: BestChain, with_utxos: bool, with_scripts: bool, add_utxos: bool, header: SnapshotHeader | None = None
+) -> int:
     """Size of the index to expect, from above: measured bytes a row, and rows from the bytes of undo data.
 
     How many coins are left the headers do not tell: counted are those of the real chain, one for every 3,600 bytes of
@@ -221,15 +329,22 @@ def _bytes_needed(chain: BestChain, with_utxos: bool, with_scripts: bool, add_ut
     blocks = 80 * n  # 32 of them the hash
     columns = 32 * n
     spends = int(chain.rev_sizes.sum()) // 10  # 33 bytes of undo data a coin, 1–2.3 coins a row of 4.2 bytes
-    checkpoints = range(CHECKPOINT_BLOCKS, n, CHECKPOINT_BLOCKS)
+    checkpoints = range(
+        chain.first_height // CHECKPOINT_BLOCKS * CHECKPOINT_BLOCKS or CHECKPOINT_BLOCKS, n, CHECKPOINT_BLOCKS
+    )
     supply = 5 * (sum(checkpoints) + n)  # at most one row a height, 3–5 bytes
     history = 0 if add_utxos else blocks + columns + spends + supply
     coins = int(chain.blk_sizes.sum()) // 3600 + n if with_utxos else 0
     coin_bytes = 40 + 8 + 2 * 10 + (30 if with_scripts else 0)  # row, key, two pending logs at a commit, script
+    if header is not None and with_utxos:
+        coins += header.n_coins
+        coin_bytes += 48 + (32 if with_scripts else 0)  # and the temporary file that they are sorted in
     return history + coin_bytes * coins + (1 << 20)
 
 
-def _remove_unless_same(folder: Path, chain: BestChain, with_utxos: bool, with_scripts: bool) -> None:
+def _remove_unless_same(
+    folder: Path, chain: BestChain, with_utxos: bool, with_scripts: bool, root: Root | None
+) -> None:
     """An interrupted `--rebuild` towards the same tip goes on; anything else there makes room."""
     if not folder.exists():
         return
@@ -241,6 +356,7 @@ def _remove_unless_same(folder: Path, chain: BestChain, with_utxos: bool, with_s
         found is None
         or found.state == COMPLETE
         or found.tip_hash != chain.tip_hash
+        or (found.root and found.root.block_hash) != (root and root.block_hash)
         or (found.utxos is not None, found.utxos is not None and found.utxos.with_scripts) != (with_utxos, with_scripts)
     ):
         shutil.rmtree(folder)

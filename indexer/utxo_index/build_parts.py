@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from .core_files.best_chain import BestChain
 from .core_files.pending_log import PendingLog
 from .core_files.range_reader import CoinBuffer, CoinKeys, RangeColumns, RangeReader
 from .core_files.span_fns import (
+    BLOCK_ROW_COLUMNS,
     CREATED_SATS,
     FEES_SATS,
     N_CREATED,
@@ -26,6 +28,9 @@ from .core_files.span_fns import (
 from .core_files.unspent import Resolver, UnspentRows
 from .progress import Progress
 from .range_buffer import MOST_BYTES, RangeBuffer
+from .schema import UNKNOWN
+from .snapshot_coins import SnapshotCoins
+from .snapshot_sort import SortedSnapshot
 from .tables.binary_column import BinaryColumn
 from .tables.manifest import PendingEntry
 from .tables.part_files import PreparedPart, UtxoRows
@@ -57,6 +62,7 @@ class PartsBuild:
         range_blocks: int,
         check_merkle: bool,
         commit_bytes: int = COMMIT_BYTES,
+        snapshot: SortedSnapshot | None = None,
     ) -> None:
         self._writer = writer
         self._chain = chain
@@ -73,6 +79,8 @@ class PartsBuild:
         self._commits_at = commit_heights(writer, self._sizes, commit_bytes if keys else 0)
         self._waiting: deque[_Waiting] = deque()
         self._written: list[PreparedPart] = []
+        self._snapshot = SnapshotCoins(snapshot, chain, keys) if snapshot is not None and keys is not None else None
+        self._spent: dict[int, tuple[NDArray[np.uint64], NDArray[np.int64]]] = {}
 
     def run(self, progress: Progress) -> None:
         """Parse, resolve, write, commit. Writing a part is a task of the workers that parse, too."""
@@ -94,6 +102,7 @@ class PartsBuild:
                 if first_height == part_first:
                     self._write(pool, part_first)
                 self._commit()
+            self._write_snapshot_parts(pool, progress)
             self._commit(wait=True)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -120,17 +129,39 @@ class PartsBuild:
     def _ranges(self) -> Iterator[tuple[int, int]]:
         """[first, end) of the ranges still to be read, from the top down; none crosses a part's border."""
         end_height = self._writer.done_from
-        while end_height > 0:
-            first_height = (end_height - 1) // self._range_blocks * self._range_blocks
+        lowest = self._chain.first_height
+        while end_height > lowest:
+            first_height = max((end_height - 1) // self._range_blocks * self._range_blocks, lowest)
             yield first_height, end_height
             end_height = first_height
 
     # ------------------------------------------------------------ a part
 
+    def _write_snapshot_parts(self, pool: ThreadPoolExecutor, progress: Progress) -> None:
+        """The parts that hold heights up to a snapshot's base, from the top down."""
+        part_blocks = self._writer.manifest.part_blocks
+        lowest = self._chain.first_height
+        end_height = min(self._writer.done_from, lowest)
+        if end_height:
+            progress.phase("Writing coins", 0, end_height)
+        first_height = -(-end_height // part_blocks) * part_blocks
+        while first_height > 0:
+            first_height -= part_blocks
+            while sum(not waiting.part.done() for waiting in self._waiting) > self._threads:
+                self._waiting[0].part.result()  # each holds a bucket and a row group: memory stays bounded
+                self._commit()
+            self._write(pool, first_height)
+            self._commit()
+            progress.advance(0, min(end_height, first_height + part_blocks) - first_height)
+
     def _write(self, pool: ThreadPoolExecutor, part_first: int) -> None:
         """All ranges of a part are there: let it be written, and save the pending log where a commit follows."""
         commits = part_first in self._commits_at
         pending = None
+        if self._resolver is not None and self._snapshot is not None and part_first <= self._snapshot.base_height:
+            self._spent[part_first] = self._resolver.take_filed(
+                part_first, min(part_first + self._writer.manifest.part_blocks, self._chain.first_height)
+            )
         if self._resolver is not None and part_first == 0:
             self._resolver.finish()
         elif self._resolver is not None and commits:
@@ -150,10 +181,21 @@ class PartsBuild:
         if self._resolver is not None:
             with_scripts = self._resolver.with_scripts
             coins = (_utxo_rows(rows, with_scripts) for rows in buffer.coin_chunks(part_first))
+        if self._snapshot is not None and part_first in self._spent:
+            end_height = min(part_first + writer.manifest.part_blocks, self._chain.first_height)
+            coins = itertools.chain(self._snapshot.rows(part_first, end_height, *self._spent.pop(part_first)), coins)
         if writer.is_addition:
             return writer.prepare_part(part_first, utxos=coins)
-        blocks = _blocks_columns(self._chain, buffer.block_rows(part_first), part_first)
+        blocks = _blocks_columns(self._chain, self._block_rows(part_first), part_first)
         return writer.prepare_part(part_first, blocks, buffer.spend_chunks(part_first), coins)
+
+    def _block_rows(self, part_first: int) -> NDArray[np.int64]:
+        """Of all blocks of a part, those up to a snapshot's base with nothing known of them."""
+        rows = self._buffer.block_rows(part_first)
+        end_height = min(part_first + self._writer.manifest.part_blocks, self._chain.first_height)
+        if end_height <= part_first:
+            return rows
+        return np.concatenate((np.full((end_height - part_first, BLOCK_ROW_COLUMNS), UNKNOWN, np.int64), rows))
 
     def _commit(self, *, wait: bool = False) -> None:
         """Commit what is written; wait for it where asked, or where too much is held in memory."""

@@ -22,6 +22,7 @@ from utxo_index.metrics.inputs import MetricInputs
 from utxo_index.metrics.result import Field, Kind, Result
 from utxo_index.metrics.supply import RowSupply, Supply, VectorSupply
 from utxo_index.prices.series import PriceSeries
+from utxo_index.schema import UNKNOWN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,13 +93,15 @@ def load_inputs(
         block_hash=index.block_hash(height),
         time_unix=int(time_unix[height]),
         supply=_supply(index, height, backend, row_filter),
-        created_sats=index.blocks.created_sats[: height + 1],
-        spent_sats=index.blocks.spent_sats[: height + 1],
+        created_sats=_or_unknown(index, "created_sats", height),
+        spent_sats=_or_unknown(index, "spent_sats", height),
         price_usd_micros=price_usd_micros,
         spot_usd_micros=int(price_usd_micros[height]) if spot_usd_micros is None else spot_usd_micros,
         ath_usd_micros=ath_usd_micros,
         n_provisional_blocks=n_provisional_blocks,
         filter_text="" if row_filter is None else row_filter.text,
+        root_height=index.root_height,
+        root_supply_sats=index.root_supply_sats if index.root_height else 0,
     )
     return LoadedInputs(inputs, notices)
 
@@ -121,6 +124,15 @@ def answer(name: str, inputs: MetricInputs, backend: Backend, bins: BucketSpec |
     return replace(result, fields=(*block, *of_which, *result.fields, provisional))
 
 
+def _or_unknown(index: Index, name: str, height: int) -> NDArray[np.int64]:
+    """A column of `blocks` over heights 0 … height, -1 up to the snapshot that the index begins with."""
+    if not index.root_height:
+        column: NDArray[np.int64] = getattr(index.blocks, name)
+        return column[: height + 1]
+    known = index.blocks.since(name, index.root_height + 1)
+    return np.concatenate((np.full(index.root_height + 1, UNKNOWN, np.int64), known))[: height + 1]
+
+
 def _choose_height(
     index: Index, prices: PriceSeries, time_unix: NDArray[np.int64], at: str | None, *, may_be_unpriced: bool
 ) -> tuple[int, list[str]]:
@@ -132,6 +144,9 @@ def _choose_height(
         if first_unpriced == 0:
             raise _beyond_prices("no block has a price yet", prices, time_unix, 0)
         height = first_unpriced - 1
+        if height < index.root_height:
+            what = f"the index begins with a snapshot of height {index.root_height}, beyond the prices"
+            raise _beyond_prices(what, prices, time_unix, first_unpriced)
         return height, [f"prices end {prices.last_day}: answering for height {height} (tip {index.tip_height})"]
     height = resolve_at(at, index, time_unix)
     if height >= first_unpriced and not may_be_unpriced:

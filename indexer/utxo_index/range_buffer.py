@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .core_files.range_reader import RangeColumns
+from .core_files.span_fns import BLOCK_ROW_COLUMNS
 from .core_files.unspent import UnspentRows
 from .tables.durable_files import disk_errors, read_exactly
 
@@ -70,20 +71,20 @@ class RangeBuffer:
         self._coins.setdefault(part_first, []).append(self._store(part_first, first_height, tuple(unspent)))
 
     def block_rows(self, part_first: int) -> NDArray[np.int64]:
-        """int64[n, 9] of the part's blocks, ascending. They are let go."""
-        return np.concatenate(self._blocks.pop(part_first)[::-1])
+        """int64[n, 9] of the part's blocks that were added, ascending. They are let go."""
+        return np.concatenate([np.empty((0, BLOCK_ROW_COLUMNS), np.int64), *self._blocks.pop(part_first, [])[::-1]])
 
     def spend_chunks(self, part_first: int) -> Iterator[Columns]:
         """(spent_height, created_height, value_sats, n_coins), a range at a time, ascending; each is let go."""
-        rows_per_block = self._rows_per_block.pop(part_first)
-        for first_height, columns in self._take(part_first, self._spends.pop(part_first)):
+        rows_per_block = self._rows_per_block.pop(part_first, [])
+        for first_height, columns in self._take(part_first, self._spends.pop(part_first, [])):
             counts = rows_per_block.pop()
             heights = np.arange(first_height, first_height + len(counts), dtype=np.int32)
             yield np.repeat(heights, counts), *columns
 
     def coin_chunks(self, part_first: int) -> Iterator[UnspentRows]:
         """The part's unspent outputs, a range at a time, ascending; each is let go."""
-        for _, columns in self._take(part_first, self._coins.pop(part_first)):
+        for _, columns in self._take(part_first, self._coins.pop(part_first, [])):
             yield UnspentRows(*columns)
 
     def done(self, part_first: int) -> None:

@@ -2,7 +2,7 @@
 
 Plain Python and NumPy dtypes only, so that the parsing side can name them without importing Arrow.
 `S32` stands for a hash of 32 raw bytes in internal order, `script type` for a 1-byte code that Parquet has as a word of
-SCRIPT_TYPES, `bytes` for bytes of any length. Nothing is ever null.
+SCRIPT_TYPES, `bytes` for bytes of any length. Nothing is ever null but what UNKNOWN_BELOW_ROOT is about.
 """
 
 from __future__ import annotations
@@ -33,6 +33,22 @@ BLOCKS_COLUMNS: dict[str, str] = {
     "fees_sats": "<i8",
     "unspendable_sats": "<i8",
 }
+
+UNKNOWN_BELOW_ROOT = (
+    "n_txs",
+    "n_created",
+    "n_spent",
+    "created_sats",
+    "spent_sats",
+    "fees_sats",
+    "unspendable_sats",
+)
+"""Columns of `blocks` that no snapshot tells: where an index begins with one, they are null up to its base block.
+
+In NumPy arrays UNKNOWN stands for null: none of them is ever negative.
+"""
+
+UNKNOWN = -1
 
 SPENDS_COLUMNS: dict[str, str] = {
     "spent_height": "<i4",
@@ -73,6 +89,11 @@ REQUIRED_TABLES = ("blocks", "spends", "supply")
 def table_columns(table: str, *, with_scripts: bool = False) -> dict[str, str]:
     """The columns of a table; `with_scripts`: of a `utxos` that keeps them."""
     return TABLES[table] | SCRIPT_COLUMN if with_scripts else TABLES[table]
+
+
+def nullable_columns(table: str, *, with_nulls: bool) -> tuple[str, ...]:
+    """The columns of a table that may hold nulls; `with_nulls`: of an index that begins with a snapshot."""
+    return UNKNOWN_BELOW_ROOT if with_nulls and table == "blocks" else ()
 
 
 SCRIPT_TYPES = (

@@ -91,6 +91,7 @@ class _Sorter:
     place: Path
     runs: list[_Run] = field(default_factory=list)
     sums: list[NDArray[np.int64]] = field(default_factory=list)
+    spare: list[NDArray[np.uint8]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     size_bytes: int = 0
 
@@ -111,12 +112,10 @@ class _Sorter:
             self.sums.append(sums)
         if not self.with_rows:
             return None
-        parted = np.empty(len(records), np.uint8)
+        parted = self._room(len(records))[: len(records)]
         part_by_bucket(records, n, self.bucket_blocks, row_starts, parted)
         if not self.with_scripts:
-            return _Parted(
-                parted, row_starts, np.empty(0, np.uint16), np.empty(0, np.uint8), np.zeros_like(row_starts)
-            )
+            return _Parted(parted, row_starts, np.empty(0, np.uint16), np.empty(0, np.uint8), np.zeros_like(row_starts))
         sizes, script_starts = np.empty(n, np.uint16), np.empty_like(row_starts)
         scripts = np.empty(len(piece.stream) - 49 * n, np.uint8)
         size_bytes = part_scripts(
@@ -124,12 +123,19 @@ class _Sorter:
         )
         return _Parted(parted, row_starts, sizes, scripts[:size_bytes], script_starts)
 
+    def _room(self, size: int) -> NDArray[np.uint8]:
+        """An array of at least `size` bytes: one that was written out already, if there is."""
+        with self.lock:
+            if self.spare and len(self.spare[-1]) >= size:
+                return self.spare.pop()
+        return np.empty(size + size // 8, np.uint8)
+
     def write_run(self, pieces: list[_Parted]) -> None:
         """The coins of some pieces to the file, each bucket's together."""
-        n_rows = sum(np.diff(parted.row_starts) for parted in pieces)
-        n_script_bytes = sum(np.diff(parted.script_starts) for parted in pieces)
+        n_rows = _summed([np.diff(parted.row_starts) for parted in pieces])
+        n_script_bytes = _summed([np.diff(parted.script_starts) for parted in pieces])
         per_row = RECORD_BYTES + (2 if self.with_scripts else 0)
-        bucket_bytes = np.asarray(n_rows) * per_row + n_script_bytes
+        bucket_bytes = n_rows * per_row + n_script_bytes
         offsets = self.size_bytes + np.concatenate((np.zeros(1, np.int64), np.cumsum(bucket_bytes)))
         views: list[memoryview] = []
         places = [
@@ -153,8 +159,10 @@ class _Sorter:
                 _write_all(self.file.fileno(), views)
                 views = []
         _write_all(self.file.fileno(), views)
-        self.runs.append(_Run(offsets[:-1], np.asarray(n_rows), np.asarray(n_script_bytes)))
+        self.runs.append(_Run(offsets[:-1], n_rows, n_script_bytes))
         self.size_bytes = int(offsets[-1])
+        with self.lock:
+            self.spare += [parted.records.base for parted in pieces if parted.records.base is not None]
 
     def read(self, offset: int, into: list[NDArray[np.uint8]]) -> None:
         """Fill arrays, one behind the other, from `offset` of the file on."""
@@ -166,6 +174,13 @@ class _Sorter:
                     if not got:
                         raise OSError(errno.EIO, "the temporary file became shorter")
                     view, offset = view[got:], offset + got
+
+
+def _summed(columns: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    total = columns[0].copy()
+    for column in columns[1:]:
+        total += column
+    return total
 
 
 def _write_all(descriptor: int, views: list[memoryview]) -> None:
@@ -225,11 +240,11 @@ class SortedSnapshot:
         if len(pieces) == 1:
             return pieces[0]
         if not pieces:
-            return SnapshotRows(*(np.empty(0, dtype) for dtype in ("i4", "i8", "?", "u1", "u1", "i4", "u1", "i8")))
+            return _empty_rows(0, 0, 0)
         bases = np.cumsum([0, *(len(piece.scripts) for piece in pieces)])
+        columns: list[Any] = [np.concatenate(column) for column in zip(*pieces, strict=True)]
         ends = [piece.script_ends + base for piece, base in zip(pieces, bases, strict=False)]
-        columns = [np.concatenate(column) for column in list(zip(*pieces, strict=True))[:-1]]
-        return SnapshotRows(*columns, np.concatenate(ends))
+        return SnapshotRows(*columns)._replace(script_ends=np.concatenate(ends))
 
     def chunks(self, first_height: int, end_height: int) -> Iterator[tuple[NDArray[np.int64], SnapshotRows]]:
         """The coins created in [first_height, end_height), a bucket at a time, ascending, with heights without coins.
@@ -261,16 +276,7 @@ class SortedSnapshot:
         first = b * size
         row_starts = np.empty(min(size, sorter.n_heights - first) + 1, np.int64)
         placed = np.empty(n, np.int64)
-        rows = SnapshotRows(
-            np.empty(n, np.int32),
-            np.empty(n, np.int64),
-            np.empty(n, np.bool_),
-            np.empty(n, np.uint8),
-            np.empty(32 * n, np.uint8),
-            np.empty(n, np.int32),
-            np.empty(script_bytes, np.uint8),
-            np.empty(n if sorter.with_scripts else 0, np.int64),
-        )
+        rows = _empty_rows(n, script_bytes, n if sorter.with_scripts else 0)
         rows_by_height(records, n, first, row_starts, placed, *rows[:6])
         if sorter.with_scripts:
             scripts_by_row(scripts, lengths, n, placed, rows.scripts, rows.script_ends)
@@ -280,12 +286,29 @@ class SortedSnapshot:
         return row_starts - row_starts[0], slice_rows(rows, int(row_starts[0]), int(row_starts[-1]))
 
 
+def _empty_rows(n: int, script_bytes: int, n_scripts: int) -> SnapshotRows:
+    """Room for n coins."""
+    return SnapshotRows(
+        np.empty(n, np.int32),
+        np.empty(n, np.int64),
+        np.empty(n, np.bool_),
+        np.empty(n, np.uint8),
+        np.empty(32 * n, np.uint8),
+        np.empty(n, np.int32),
+        np.empty(script_bytes, np.uint8),
+        np.empty(n_scripts, np.int64),
+    )
+
+
 def slice_rows(rows: SnapshotRows, first: int, end: int) -> SnapshotRows:
     """Rows [first, end)."""
     script_first = int(rows.script_ends[first - 1]) if first and len(rows.script_ends) else 0
     script_end = int(rows.script_ends[end - 1]) if end > first and len(rows.script_ends) else script_first
     return SnapshotRows(
-        *(column[first:end] for column in rows[:4]),
+        rows.created_height[first:end],
+        rows.value_sats[first:end],
+        rows.is_coinbase[first:end],
+        rows.script_types[first:end],
         rows.txids[32 * first : 32 * end],
         rows.vouts[first:end],
         rows.scripts[script_first:script_end],
@@ -345,6 +368,7 @@ def sort_snapshot(
     except BaseException:
         file.close()
         raise
+    sorter.spare.clear()
     for other in muhashes[1:]:
         muhashes[0].merge(other)
     return SortedSnapshot(
@@ -382,7 +406,7 @@ class _Passes:
             if self._muhashes:
                 futures.append(self._pool.submit(self._multiply, piece.stream))
             in_work.append((piece, futures, self._pool.submit(self._sorter.part, piece)))
-            progress.advance(piece.end - before, 0)
+            progress.advance(piece.end - before, piece.n_coins)
             before = piece.end
             while len(in_work) > 2:
                 self._take(reader, *in_work.popleft())

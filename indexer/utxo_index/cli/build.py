@@ -12,7 +12,7 @@ import click
 
 from utxo_index.cli.index_option import chain_options, default_folder, folder_from_user, index_option
 from utxo_index.cli.node_options import RpcOptions, rpc_options
-from utxo_index.errors import NoSpaceError, SnapshotNeededError
+from utxo_index.errors import NodeAccessError, NoSpaceError, SnapshotNeededError, UsageError
 from utxo_index.progress import LineProgress, NotesOnly, Progress, Quiet, RichProgress
 
 if TYPE_CHECKING:
@@ -32,6 +32,16 @@ MOST_DEFAULT_THREADS = 8
 @click.option("--conf", type=click.Path(path_type=Path), help="The node's bitcoin.conf. Default: the data folder's.")
 @chain_options
 @click.option("--magic", metavar="HEX", help="Network magic of a custom signet, 8 hex digits.")
+@click.option(
+    "--snapshot",
+    type=click.Path(path_type=Path),
+    help="Begin with the coins of this file of dumptxoutset; later blocks with --datadir or --blocksdir.",
+)
+@click.option("--expect-hash", metavar="HEX", help="The txoutset_hash (hash_serialized_3) that the snapshot must have.")
+@click.option(
+    "--headers", type=click.Path(path_type=Path), help="Block headers up to the snapshot's: 80 bytes each, or CSV."
+)
+@click.option("--base-height", type=click.IntRange(min=1), help="Height that the snapshot's block must have.")
 @rpc_options
 @index_option
 @click.option(
@@ -58,6 +68,10 @@ def build(
     conf: Path | None,
     chain: str | None,
     magic: str | None,
+    snapshot: Path | None,
+    expect_hash: str | None,
+    headers: Path | None,
+    base_height: int | None,
     index: Path | None,
     threads: int | None,
     stop_height: int | None,
@@ -76,16 +90,32 @@ def build(
     Reads blk*.dat, rev*.dat and xor.dat, and nothing else; the node may be running. If it answers, its own best block
     is the tip, else the one with the most work in the files. An interrupted build goes on where it was when the same
     command is given again.
+
+    With --snapshot the coins of that file are where the history begins. With --datadir or --blocksdir, too, all later
+    blocks found there are applied; without, a node on this machine is asked for headers and a hash, and that is all.
     """
     from utxo_index import numba_cache
     from utxo_index.node.folder import resolve_node
 
+    if snapshot is None and (expect_hash or headers or base_height is not None):
+        raise UsageError("--expect-hash, --headers and --base-height say something of a --snapshot, and none is given")
     shown = _progress(progress, quiet)
-    node = resolve_node(datadir=datadir, blocksdir=blocksdir, conf=conf, chain=chain, magic=magic)
-    shown.note(node.origin)
+    with_blocks = snapshot is None or datadir is not None or blocksdir is not None
+    if snapshot is not None and magic is None:
+        from utxo_index.core_files.snapshot_file import read_snapshot_header
+
+        chain = chain or read_snapshot_header(snapshot).chain.name
+    node = None
+    try:
+        node = resolve_node(datadir=datadir, blocksdir=blocksdir, conf=conf, chain=chain, magic=magic)
+        shown.note(node.origin)
+    except (NodeAccessError, UsageError):
+        if with_blocks or conf is not None:
+            raise
     # The first import of the kernels compiles them; not for a command line that was wrong.
     with numba_cache.loading():
         from utxo_index.build import build_index
+        from utxo_index.snapshot_root import SnapshotSource
     from utxo_index.node.dumptxoutset import snapshot_advice
     from utxo_index.node.tip import NodeQuestion
 
@@ -99,15 +129,26 @@ def build(
         return chosen[-1]
 
     def rpc_access(of_chain: Chain) -> RpcAccess | None:
-        if node.datadir is None and not rpc.is_asked_for:  # whose files these are is not known
+        if (node is None or node.datadir is None) and not rpc.is_asked_for:  # whose files these are is not known
             return None
         return rpc.access(of_chain, datadir=datadir, conf=conf)
 
+    def header_access(of_chain: Chain) -> RpcAccess | None:
+        return rpc.access(of_chain, datadir=datadir, conf=conf, must=True)
+
+    source = None
+    if snapshot is not None:
+        source = SnapshotSource(snapshot, expect_hash, headers, base_height, header_access)
+    own_magic = None if node is None else node.magic
+    if node is None and magic is not None:
+        own_magic = bytes.fromhex(magic)
     try:
         report = build_index(
-            node.blocks_folder,
-            chain_name=node.chain_name,
-            magic=node.magic,
+            None if node is None else node.blocks_folder,
+            chain_name=chain if node is None else node.chain_name,
+            magic=own_magic,
+            snapshot=source,
+            snapshot_only=not with_blocks,
             index_folder=index_folder,
             threads=threads if threads is not None else default_threads(),
             stop_height=stop_height,
@@ -122,7 +163,8 @@ def build(
         )
     except SnapshotNeededError as error:
         if chosen:  # so the network is known
-            error.remedy = f"{error.remedy}. {snapshot_advice(chosen_chain[0], node.datadir)}"
+            datadir = None if node is None else node.datadir
+            error.remedy = f"{error.remedy}. {snapshot_advice(chosen_chain[0], datadir)}"
         raise
     finally:
         shown.done()

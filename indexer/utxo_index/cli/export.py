@@ -126,7 +126,14 @@ def _height(index: Index, at: str | None) -> int:
 def _rows(index: Index, table: str, height: int) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     from utxo_index.tables.table_formats import arrow_schema
 
-    return arrow_schema(table), index.read_table(table, height + 1)
+    root_height = index.root_height
+    if root_height and table == "spends":
+        if height <= root_height:
+            raise UsageError(
+                f"--at is height {height}: what blocks up to a snapshot's height, {root_height}, spent is not in it"
+            )
+        click.echo(f"History begins with a snapshot: rows are of blocks above height {root_height:,}.", err=True)
+    return arrow_schema(table, with_nulls=root_height > 0), index.read_table(table, height + 1)
 
 
 def _supply(index: Index, height: int) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

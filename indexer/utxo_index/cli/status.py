@@ -41,6 +41,15 @@ def status_facts(index: Index) -> dict[str, str | int | bool]:
     from utxo_index.units import txid_to_hex
 
     prices = load_prices()
+    root = index.manifest.root
+    history: dict[str, str | int | bool] = {}
+    if root is not None:
+        history = {
+            "history_begins_at": root.height,
+            "snapshot_hash": txid_to_hex(root.block_hash),
+            "hash_serialized_3": root.hash_serialized_3,
+            "verified": root.verified,
+        }
     facts: dict[str, str | int | bool] = {
         "chain": index.chain.name,
         "tip_height": index.tip_height,
@@ -50,6 +59,7 @@ def status_facts(index: Index) -> dict[str, str | int | bool]:
         "supply_sats": index.supply_sats,
         "equal_work_tie": index.tie,
         "node_chose_tip": index.node_chose_tip,
+        **history,
     }
     for table, (rows, size_bytes, _) in index.table_stats().items():
         facts[f"{table}_rows"] = rows

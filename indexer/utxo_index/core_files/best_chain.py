@@ -15,8 +15,9 @@ from ..errors import ChainError, UsageError
 from .block_check import block_bytes, block_is_whole
 from .block_folder import BlockFolder
 from .chain_gaps import refuse_damaged_tip, refuse_gap_above
-from .header_tree import HeaderTree
-from .header_tree_fns import connect
+from .header_chain import HeaderChain
+from .header_tree import NO_FILE, HeaderTree
+from .header_tree_fns import UNLINKED, connect
 from .undo_pairing import NO_UNDO, UndoPairing
 
 
@@ -29,6 +30,8 @@ class BestChain:
     (genesis:
         undo size 0)
     equal_work_tie : another tip with undo has the same work; the one stored first was taken, or the node's
+    first_height : blocks are to be read from here on; above 0 where a snapshot says what was before, and then the
+        sizes of lower blocks are 0 here, wherever they may be
     node_chose_tip : the tip is the node's choice, and by the files alone it would be another
     """
 
@@ -41,6 +44,7 @@ class BestChain:
     rev_offsets: NDArray[np.int64]
     rev_sizes: NDArray[np.int64]
     equal_work_tie: bool
+    first_height: int = 0
     node_chose_tip: bool = False
 
     @property
@@ -58,11 +62,14 @@ def find_best_chain(
     *,
     stop_height: int | None = None,
     tip_hash: bytes | None = None,
+    base_hash: bytes | None = None,
     node_tip: bytes | None = None,
 ) -> BestChain:
     """The best chain, up to `stop_height` (inclusive), or the chain that ends with the block `tip_hash`.
 
-    `node_tip`: hash of the node's own best block; where that is a connected block of these files, it is the tip.
+    base_hash : a snapshot's base, in internal order: the chain goes on from there, and what is below need not be in the
+        files but for its headers (`add_headers`).
+    node_tip : hash of the node's own best block; where that is a connected block of these files, it is the tip.
 
     Raises
     ------
@@ -75,12 +82,21 @@ def find_best_chain(
     for entry, chosen in copy.items():
         has_undo[entry] = pairing.has_undo(chosen)
     connected = np.zeros(tree.n_records, bool)
+    base = tree.genesis if base_hash is None else _base_entry(tree, base_hash)
+    below = _path_to(tree, base)
+    has_undo[below] = True
+    if base != tree.genesis:
+        _refuse_other_base(tree, has_undo, base)
+        not_below = np.ones(tree.n_records, bool)
+        not_below[below] = False
+        has_undo[not_below & (tree.height <= tree.height[base])] = False  # and what grows from it is no chain, either
     connect(tree.order, tree.parent, has_undo, connected)
     tips = tree.most_work(np.flatnonzero(connected))
     tip = int(tips[0])  # entries are in order of (file, offset): the one stored first
     tie = len(tips) > 1
     files_tip = tip
     nodes = _connected_blocks(tree, connected, node_tip) if node_tip is not None else tips[:0]
+    nodes = nodes[tree.height[nodes] >= tree.height[base]]
     if len(nodes):
         tip = int(nodes[0])
         tie = tie and tip in tips
@@ -95,18 +111,25 @@ def find_best_chain(
         tip = int(found[0])
     if stop_height is None or stop_height > int(tree.height[tip]):
         if tip_hash is None and not len(nodes):
-            refuse_gap_above(tree, pairing, connected, tip)
-            refuse_damaged_tip(tree, pairing, connected, tip)
+            base_height = int(tree.height[base])
+            refuse_gap_above(tree, pairing, connected, tip, base_height)
+            refuse_damaged_tip(tree, pairing, connected, tip, base_height)
         if stop_height is not None:
             raise UsageError(
                 f"--stop-height {stop_height} is above the best chain in the files", height=int(tree.height[tip])
             )
     path = _path_to(tree, tip)
+    if stop_height is not None and stop_height < int(tree.height[base]):
+        raise UsageError(f"--stop-height {stop_height} is below the snapshot, which is of height {tree.height[base]}")
     if stop_height is not None:
         path = path[: stop_height + 1]
         tie = tie and any(_path_to(tree, int(rival))[: stop_height + 1] != path for rival in tips)
     entries = np.array([copy.get(e, e) for e in path], np.int64)
     rev_offsets, rev_sizes = pairing.undo_offset[entries], pairing.undo_size[entries]
+    first_height = 0 if base_hash is None else int(tree.height[base]) + 1
+    blk_sizes = tree.sizes[entries]
+    for of_unread in (rev_offsets, rev_sizes, blk_sizes):
+        of_unread[:first_height] = 0
     rev_offsets[0] = rev_sizes[0] = 0
     numbers = np.array([s.number for s in tree.blk_scans], np.int32)
     return BestChain(
@@ -115,11 +138,47 @@ def find_best_chain(
         tree.times[entries],
         numbers[tree.file_index[entries]],
         tree.offsets[entries],
-        tree.sizes[entries],
+        blk_sizes,
         rev_offsets,
         rev_sizes,
         tie,
+        first_height,
         len(nodes) > 0 and tip != files_tip,
+    )
+
+
+def chain_of_headers(folder: BlockFolder, headers: HeaderChain) -> BestChain:
+    """The chain that ends with a snapshot's base: no block is to be read."""
+    n = headers.tip_height + 1
+    none, no_file = np.zeros(n, np.int64), np.full(n, NO_FILE, np.int32)
+    return BestChain(folder, headers.hashes, headers.times, no_file, none, none, none, none, False, n)
+
+
+def _base_entry(tree: HeaderTree, base_hash: bytes) -> int:
+    same = (tree.hashes == np.frombuffer(base_hash, np.uint8)).all(axis=1) & (tree.height != UNLINKED)
+    if not same.any():
+        raise ValueError("the snapshot's base is not in the tree: its headers must be added")
+    return int(np.flatnonzero(same)[0])
+
+
+def _refuse_other_base(tree: HeaderTree, has_undo: NDArray[np.bool_], base: int) -> None:
+    """Blocks that were connected, and have more work than all that grows from the base."""
+    connected = np.zeros(tree.n_records, bool)
+    connect(tree.order, tree.parent, has_undo, connected)
+    best = [int(entry) for entry in tree.most_work(np.flatnonzero(connected))]
+    base_height = int(tree.height[base])
+    for tip in best:
+        entry = tip
+        while tree.height[entry] > base_height:
+            entry = int(tree.parent[entry])
+        if entry == base:
+            return
+    raise ChainError(
+        f"the snapshot's base, block {tree.hash_hex(base)}, is not on the best chain of the files, which goes to block "
+        f"{tree.hash_hex(best[0])} (height {int(tree.height[best[0]])})",
+        path=tree.folder.path,
+        height=base_height,
+        remedy="A snapshot of a block that a reorganisation has undone is of no use: dump a new one",
     )
 
 

@@ -20,8 +20,13 @@ from .undo_pairing import NO_UNDO, UndoPairing, undo_checksum
 _RECENT_BLOCKS = 2016  # no fork is as deep
 
 
-def refuse_gap_above(tree: HeaderTree, pairing: UndoPairing, connected: NDArray[np.bool_], tip: int) -> None:
-    """Blocks with undo that are not connected to genesis, and have more work than the tip or an unknown way to it."""
+def refuse_gap_above(
+    tree: HeaderTree, pairing: UndoPairing, connected: NDArray[np.bool_], tip: int, base_height: int = 0
+) -> None:
+    """Blocks with undo that are not connected to genesis, and have more work than the tip or an unknown way to it.
+
+    base_height : of the snapshot that the chain begins with; what is not above it does not matter
+    """
     has_undo = np.zeros(tree.n_records, bool)
     has_undo[tree.first_copy[pairing.undo_offset != NO_UNDO]] = True  # whichever copy it lies beside
     with_undo = np.flatnonzero(has_undo & ~connected)
@@ -31,7 +36,7 @@ def refuse_gap_above(tree: HeaderTree, pairing: UndoPairing, connected: NDArray[
         if tree.work_of(top) > tree.work_of(tip):
             _raise_undo_missing(tree, connected, pairing, top)
     for root in _detached_roots(tree, with_undo[tree.height[with_undo] == UNLINKED]):
-        _refuse_detached(tree, pairing, root, tip)
+        _refuse_detached(tree, pairing, root, tip, base_height)
 
 
 def _raise_undo_missing(tree: HeaderTree, connected: NDArray[np.bool_], pairing: UndoPairing, entry: int) -> None:
@@ -65,7 +70,7 @@ def _detached_roots(tree: HeaderTree, entries: NDArray[np.int64]) -> list[int]:
     return [e for e in sorted(inside) if int(tree.parent[e]) not in inside]
 
 
-def _refuse_detached(tree: HeaderTree, pairing: UndoPairing, root: int, tip: int) -> None:
+def _refuse_detached(tree: HeaderTree, pairing: UndoPairing, root: int, tip: int, base_height: int) -> None:
     """A block that was connected once, but whose parent is gone: one is missing, unless this is a leftover of a crash.
 
     A crashed node forgets its last blocks and writes over them from the first one on, and so over their undo data. What
@@ -82,8 +87,10 @@ def _refuse_detached(tree: HeaderTree, pairing: UndoPairing, root: int, tip: int
     )
     tip_height = int(tree.height[tip])
     height = None
-    if bip34_height(block_bytes(tree, tip)) == tip_height:  # else this chain's coinbases do not tell heights
-        height = bip34_height(block_bytes(tree, root))
+    if tip_height == base_height or bip34_height(block_bytes(tree, tip)) == tip_height:
+        height = bip34_height(block_bytes(tree, root))  # else this chain's coinbases do not tell heights
+    if base_height and height is not None and height + _run_length(tree, root) - 1 <= base_height:
+        return  # a stale branch whose beginning was pruned
     below_tip = height is not None and height + _run_length(tree, root) - 1 <= tip_height
     if is_last_file and (behind_garbage or below_tip) and not _later_block_is_linked(tree, index, root):
         return
@@ -93,7 +100,9 @@ def _refuse_detached(tree: HeaderTree, pairing: UndoPairing, root: int, tip: int
         path=tree.folder.blk_path(tree.blk_scans[index].number),
         offset=int(tree.offsets[root]),
         height=height,
-        remedy=f"A block file is missing or damaged. {REINDEX}",
+        remedy=f"A block file is missing or damaged. {REINDEX}"
+        if not base_height
+        else "Blocks between the snapshot and these are pruned, or a block file is damaged: take a later snapshot",
     )
 
 
@@ -119,7 +128,9 @@ def _later_block_is_linked(tree: HeaderTree, index: int, root: int) -> bool:
     return bool(behind.any())
 
 
-def refuse_damaged_tip(tree: HeaderTree, pairing: UndoPairing, connected: NDArray[np.bool_], tip: int) -> None:
+def refuse_damaged_tip(
+    tree: HeaderTree, pairing: UndoPairing, connected: NDArray[np.bool_], tip: int, base_height: int = 0
+) -> None:
     """Nothing above the tip would betray damage right there: look at what is left over.
 
     Raises
@@ -138,7 +149,7 @@ def refuse_damaged_tip(tree: HeaderTree, pairing: UndoPairing, connected: NDArra
                 remedy=REINDEX,
             )
     recent = np.flatnonzero(connected & (tree.height >= tree.height[tip] - _RECENT_BLOCKS)).tolist()
-    ahead = np.flatnonzero(~connected & (tree.height != UNLINKED)).tolist()
+    ahead = np.flatnonzero(~connected & (tree.height != UNLINKED) & (tree.height >= base_height)).tolist()
     for entry in [*recent, *ahead]:
         _refuse_undo_of_lost_block(tree, pairing, entry)
     # a child of these that had undo data would make as much work as the tip, or more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import BlockFileError, SnapshotNeededError
 from .block_folder import REINDEX, BlockFolder
+from .header_chain import HeaderChain
 from .header_tree_fns import UNLINKED, WORK_LIMBS, grow
 from .record_scan import BlkScan, RecordScan, scan_blk, scan_rev, target_of_bits
 
@@ -70,12 +72,18 @@ _LEAST_SCANS = 8
 """Files scanned at a time, at least: the small reads wait for the disk, not for a core."""
 
 
-def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None]) -> HeaderTree:
-    """Scan every file, several at a time, and link the headers. `advance(n)` is called with numbers of files done.
+NO_FILE = -1
+"""Number of the file of blocks that only their headers are known of."""
+
+
+def scan_files(
+    folder: BlockFolder, threads: int, advance: Callable[[int], None]
+) -> tuple[list[BlkScan], list[RecordScan]]:
+    """Scan every file, several at a time. `advance(n)` is called with numbers of files done.
 
     Raises
     ------
-    ChainError : genesis is not there (a pruned node), or a file is of another network.
+    ChainError : a file is of another network.
     BlockFileError : a file does not begin with a block, or has none beside undo data.
     """
 
@@ -89,11 +97,48 @@ def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None
 
     with ThreadPoolExecutor(max(threads, _LEAST_SCANS)) as pool:
         pairs = list(pool.map(scan, folder.file_numbers))
-    return link_headers(folder, [blk for blk, _ in pairs], [rev for _, rev in pairs])
+    return [blk for blk, _ in pairs], [rev for _, rev in pairs]
+
+
+def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None]) -> HeaderTree:
+    """`scan_files` and `link_headers` in one.
+
+    Raises
+    ------
+    ChainError : genesis is not there (a pruned node), or a file is of another network.
+    BlockFileError : a file does not begin with a block, or has none beside undo data.
+    """
+    return link_headers(folder, *scan_files(folder, threads, advance))
+
+
+def add_headers(
+    blk_scans: list[BlkScan], rev_scans: list[RecordScan], headers: HeaderChain
+) -> tuple[list[BlkScan], list[RecordScan]]:
+    """The scans, and before them one of no file: the headers of blocks that no file has.
+
+    So the tree reaches down to genesis where a pruned node's files, or those above a snapshot, do not.
+    """
+    in_files = np.frombuffer(b"".join(s.hashes for s in blk_scans), np.uint8).reshape(-1, 32)
+    missing = _HashLookup(in_files)(headers.hashes) == UNLINKED
+    n = int(missing.sum())
+    rows = headers.headers[missing]
+    nothing = array("q", bytes(8 * n))
+    without_blocks = BlkScan(
+        NO_FILE,
+        0,
+        offsets=nothing,
+        sizes=nothing,
+        hashes=bytearray(headers.hashes[missing].tobytes()),
+        parents=bytearray(rows[:, 4:36].tobytes()),
+        times=array("I", rows[:, 68:72].tobytes()),
+        bits=array("I", rows[:, 72:76].tobytes()),
+        n_txs=array("I", bytes(4 * n)),
+    )
+    return [without_blocks, *blk_scans], [RecordScan(NO_FILE, 0), *rev_scans]
 
 
 def link_headers(folder: BlockFolder, blk_scans: list[BlkScan], rev_scans: list[RecordScan]) -> HeaderTree:
-    """The tree of the scanned records."""
+    """The tree of the scanned records. Raises ChainError where genesis is not among them."""
     hashes = np.frombuffer(b"".join(s.hashes for s in blk_scans), np.uint8).reshape(-1, 32)
     parents = np.frombuffer(b"".join(s.parents for s in blk_scans), np.uint8).reshape(-1, 32)
 

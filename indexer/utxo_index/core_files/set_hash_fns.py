@@ -1,7 +1,8 @@
 """Hashes of the UTXO set: coins serialized as Bitcoin Core hashes them, and MuHash3072 over them.
 
 Numbers modulo p = 2^3072 - 1103717 are 128 limbs of 24 bits in uint32, lowest first: sums of 128 products stay below
-2^55. Source: Core `src/kernel/coinstats.cpp` (`TxOutSer`), `src/crypto/muhash.cpp`, `src/crypto/chacha20.cpp`, RFC 8439.
+2^55. Source: Core `src/kernel/coinstats.cpp` (`TxOutSer`), `src/crypto/muhash.cpp`, `src/crypto/chacha20.cpp`;
+RFC 8439.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _BITS = np.uint64(LIMB_BITS)
 _PRIME_DIFF = np.uint64(1103717)
 _ELEMENT_BYTES = 384
 _QUARTERS = np.array(
-    [[k, 4 + k, 8 + k, 12 + k] for k in range(4)] + [[k, 4 + (k + 1) % 4, 8 + (k + 2) % 4, 12 + (k + 3) % 4] for k in range(4)]
+    [[k, 4 + (k + turn) % 4, 8 + (k + 2 * turn) % 4, 12 + (k + 3 * turn) % 4] for turn in (0, 1) for k in range(4)]
 )
 """Rows of the quarter rounds of a double round: columns, then diagonals."""
 _CONSTANTS = np.frombuffer(b"expand 32-byte k", np.uint32).copy()
@@ -49,8 +50,8 @@ def _put_size(out, at, size):
     _nrt=False,
 )
 def serialize_coins(txids, vouts, heights, is_coinbase, value_sats, scripts, script_ends, n, out):
-    """n coins to `out` one behind the other, as they are hashed: txid, output number (4 bytes), 2·height + coinbase (4),
-    satoshis (8), CompactSize of the script's length, script.
+    """n coins to `out` one behind the other, as they are hashed: txid, output number (4 bytes), 2·height + coinbase
+    (4), satoshis (8), CompactSize of the script's length, script.
 
     out : uint8, room for 53 bytes a coin beside the scripts. Returns the bytes written.
     """

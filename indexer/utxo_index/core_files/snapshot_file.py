@@ -13,9 +13,10 @@ from pathlib import Path
 
 from ..chains import CHAINS, Chain, chain_by_magic, custom_signet
 from ..errors import NodeAccessError, SnapshotError, UsageError
-from .snapshot_fns import GROUP_HEADER_BYTES, MIN_COIN_BYTES
 
 HEADER_BYTES = 51
+MIN_GROUP_BYTES = 32 + 1
+MIN_COIN_BYTES = 4
 MAGIC = b"utxo\xff"
 VERSION = 2
 _COUNT_AT = 43
@@ -94,7 +95,7 @@ def read_snapshot_header(path: Path, magic: bytes | None = None) -> SnapshotHead
             remedy="For a signet of your own give --magic",
         )
     n_coins = int.from_bytes(raw[_COUNT_AT:HEADER_BYTES], "little")
-    least = HEADER_BYTES + (GROUP_HEADER_BYTES - 4 if n_coins else 0) + MIN_COIN_BYTES * n_coins
+    least = HEADER_BYTES + (MIN_GROUP_BYTES if n_coins else 0) + MIN_COIN_BYTES * n_coins
     if size_bytes < least:
         raise SnapshotError(
             f"the header says {n_coins:,} coins, for which the file is too short: cut off, or the count is damaged",

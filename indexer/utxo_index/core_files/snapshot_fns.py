@@ -1,8 +1,9 @@
-"""The coins of a dumptxoutset file, byte by byte: checked, as records for a table, and serialized as the set is hashed.
+"""The coins of a dumptxoutset file, byte by byte: checked, as records for a table, and as the set is hashed.
 
-Groups of one transaction: txid, CompactSize number of coins, coins; a coin: CompactSize output number, then as in Core's
-database: VARINT(2·height + coinbase), VARINT(compressed amount), compressed script. Source: Core `src/rpc/blockchain.cpp`
-(`WriteUTXOSnapshot`), `src/coins.h` (`Coin`), `src/compressor.cpp`, `src/kernel/coinstats.cpp` (`TxOutSer`).
+Groups of one transaction: txid, CompactSize number of coins, coins; a coin: CompactSize output number, then as in
+Core's database VARINT(2·height + coinbase), VARINT(compressed amount), compressed script. Source: Core
+`src/rpc/blockchain.cpp` (`WriteUTXOSnapshot`), `src/coins.h` (`Coin`), `src/compressor.cpp`,
+`src/kernel/coinstats.cpp` (`TxOutSer`).
 
 Record of a coin, 48 bytes: txid (internal order); value in satoshis, 51 bits, with the code of its script type in the
 highest byte; 2·height + coinbase (4 bytes), output number (4 bytes).
@@ -34,12 +35,8 @@ from .script_type_fns import PUBKEY, PUBKEYHASH, SCRIPTHASH, script_type
 from .secp256k1_fns import point_y
 
 RECORD_BYTES = 48
-MIN_COIN_BYTES = 4
 MOST_COINS_OF_TX = 1_000_000 // 9
 """A block has at most 1,000,000 bytes without witnesses, and an output at least 9."""
-MOST_COIN_BYTES = 5 + 8 + 8 + 3 + MAX_SCRIPT_BYTES
-MOST_SERIALIZED_BYTES = 48 + 3 + MAX_SCRIPT_BYTES
-GROUP_HEADER_BYTES = 32 + 5
 
 # counters of a decoded piece
 N_COINS, N_GROUPS, STREAM_BYTES, VALUE_SATS, GROUP_AT, LAST_TXID_AT = range(6)
@@ -160,12 +157,7 @@ def _what_is_wrong(buf, p, end):
 @njit(nogil=True, forceinline=True)
 def _is_impossible(buf, end, code, value, form, script_at, p):
     """Whether the fields of a coin need `_what_is_wrong`."""
-    return (
-        p > end
-        or (code | value | form) < 0
-        or code > _MOST_CODE
-        or (form > 6 and load_u8(buf, script_at) == 0x6A)
-    )
+    return p > end or (code | value | form) < 0 or code > _MOST_CODE or (form > 6 and load_u8(buf, script_at) == 0x6A)
 
 
 @njit(nogil=True, forceinline=True)
@@ -565,7 +557,7 @@ def rows_by_height(
 
 @njit("void(uint8[::1], uint16[::1], int64, int64[::1], uint8[::1], int64[::1])", nogil=True, cache=True)
 def scripts_by_row(scripts, sizes, n, rows, out, ends):
-    """n scripts, one behind the other, to `out` in the order of `rows` (of `rows_by_height`); ends : int64[n], filled."""
+    """n scripts, one behind the other, to `out` in the order of `rows` (of `rows_by_height`); ends : int64[n]."""
     for i in range(n):
         ends[rows[i]] = np.int64(sizes[i])
     for row in range(1, n):

@@ -65,7 +65,7 @@ class Piece:
         self._order = np.empty(MOST_COINS_OF_TX, np.uint64)
         self.counters = np.zeros(N_COUNTERS, np.int64)
         self.at = self.start = self.end = 0
-        self.code = FINE
+        self.code: int = FINE
         self.where = 0
 
     @property
@@ -101,7 +101,7 @@ class Piece:
     def decode(
         self, descriptor: int, header: SnapshotHeader, base_height: int, cut: int, limit: int, start: int | None
     ) -> None:
-        """Decode the groups that begin in [cut, limit) of the file, the first of them at `start`, or where a guess says.
+        """Decode the groups that begin in [cut, limit) of the file, the first at `start`, or where a guess says.
 
         Sets `start` (-1: nothing found), `end`, and `code` and `where`, both of the first error.
         """
@@ -137,13 +137,14 @@ class Piece:
     def coins_before(self, limit: int, base_height: int) -> int:
         """Coins of the piece's groups that begin before `limit` of the file."""
         counters, self.counters = self.counters, np.zeros(N_COUNTERS, np.int64)
-        flags, (self.with_records, self.with_stream) = (self.with_records, self.with_stream), (False, False)
-        starts, self._coin_starts = self._coin_starts, self._coin_starts[:0]
+        with_records, with_stream, starts = self.with_records, self.with_stream, self._coin_starts
+        self.with_records = self.with_stream = False
+        self._coin_starts = starts[:0]
         self.counters[LAST_TXID_AT] = -1
         self._decode(self.start - self.at, self.end, limit, base_height, True)
         n_coins = self.n_coins
         self.counters, self._coin_starts = counters, starts
-        self.with_records, self.with_stream = flags
+        self.with_records, self.with_stream = with_records, with_stream
         return n_coins
 
     def _read(self, descriptor: int, header: SnapshotHeader, have: int, to: int) -> int:
@@ -223,7 +224,7 @@ class SnapshotReader:
     def __enter__(self) -> SnapshotReader:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         for _, _, future in self._ahead:
             future.cancel()
         for _, _, future in self._ahead:
@@ -313,6 +314,4 @@ class SnapshotReader:
         )
 
     def _error(self, what: str, offset: int, expected: str | None = None, found: str | None = None) -> SnapshotError:
-        return SnapshotError(
-            what, path=self.header.path, offset=offset, expected=expected, found=found, remedy=_REMEDY
-        )
+        return SnapshotError(what, path=self.header.path, offset=offset, expected=expected, found=found, remedy=_REMEDY)

@@ -46,9 +46,12 @@ class Resolver:
         self._sorted = np.zeros(0, np.uint64)
         self._unspent = np.zeros(0, np.int32)
         self._table = np.zeros(1 << 12, np.uint64)
+        self._held = np.empty(0, np.uint64), np.empty(0, np.int64)
 
     def resolve(self, columns: RangeColumns) -> UnspentRows:
         """The unspent outputs of a range whose lower border is a multiple of the pending log's range.
+
+        It may also be the first block above a snapshot: what waits for lower blocks is for `take_filed` then.
 
         Raises
         ------
@@ -60,7 +63,8 @@ class Resolver:
         n_blocks = len(columns.block_rows)
         size = self.pending.range_blocks
         ranges = range(columns.first_height // size, -(-(columns.first_height + n_blocks) // size))
-        if columns.first_height % size or len(ranges) != 1:
+        cut = columns.first_height % size if columns.first_height == self.chain.first_height else 0
+        if (columns.first_height - cut) % size or len(ranges) != 1:
             raise ValueError(f"heights from {columns.first_height} on are not one range of {size}")
         wanted = self.pending.filed(ranges[0]) + columns.n_in
         if wanted > len(self._keys):
@@ -68,6 +72,8 @@ class Resolver:
             self._blocks = np.zeros(len(self._keys), np.int32)
             self._sorted = np.zeros(len(self._keys), np.uint64)
         n = self.pending.take(ranges[0], self._keys, self._blocks, 0)
+        if cut:
+            n = self._hold_below(n, cut, columns.first_height)
         n = self.pending.file(
             coins.in_keys, coins.in_heights, columns.n_in, columns.first_height, self._keys, self._blocks, n
         )
@@ -87,6 +93,35 @@ class Resolver:
         if alive < 0:
             raise self._left_over(columns.first_height - 1 - int(alive))
         return self._gather(coins, columns.first_height, unspent_ends, int(alive))
+
+    def _hold_below(self, n: int, cut: int, first_height: int) -> int:
+        """Of a range that only its upper blocks are read of: put aside what waits for its lower `cut` blocks."""
+        keys, blocks = self._keys[:n], self._blocks[:n].copy()
+        below = blocks < cut
+        self._held = keys[below].copy(), blocks[below].astype(np.int64) + (first_height - cut)
+        n = int(n - below.sum())
+        self._keys[:n] = keys[~below]
+        self._blocks[:n] = blocks[~below] - cut
+        return n
+
+    def take_filed(self, first_height: int, end_height: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """Take what waits for outputs of heights [first_height, end_height) of a snapshot: keys, and creation heights.
+
+        first_height : a multiple of the range; the end too, or the snapshot's base and 1.
+        """
+        size = self.pending.range_blocks
+        ranges = range(first_height // size, -(-end_height // size))
+        held_keys, held_heights = self._held
+        here = (held_heights >= first_height) & (held_heights < end_height)
+        pieces = [(held_keys[here], held_heights[here])]
+        self._held = held_keys[~here], held_heights[~here]
+        for r in ranges:
+            n = self.pending.filed(r)
+            if n:
+                keys, blocks = np.empty(n, np.uint64), np.empty(n, np.int32)
+                self.pending.take(r, keys, blocks, 0)
+                pieces.append((keys, blocks.astype(np.int64) + r * size))
+        return np.concatenate([keys for keys, _ in pieces]), np.concatenate([heights for _, heights in pieces])
 
     def finish(self) -> None:
         """After the last range: nothing may wait any more. Raises ChainError."""

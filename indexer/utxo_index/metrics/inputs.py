@@ -20,11 +20,13 @@ class MetricInputs:
     time_unix : header time of `height`
     supply : the coins alive, or those of them that the question is about
     filter_text : which these are, in words; empty for all
-    created_sats, spent_sats : what each block created and spent, spendable outputs only
+    created_sats, spent_sats : what each block created and spent, spendable outputs only; -1 up to root_height, if that
+        is above 0: it is not known
     price_usd_micros : price of each block, micro-USD per BTC
     spot_usd_micros : the price that values the coins now
     ath_usd_micros : the highest close up to the block clock of `height`, not below a provisional price in use
     n_provisional_blocks : blocks that lie after the last bar and got a provisional price
+    root_height, root_supply_sats : the base of the snapshot that the index begins with, and all its coins
     """
 
     chain: Chain
@@ -39,3 +41,5 @@ class MetricInputs:
     ath_usd_micros: int
     n_provisional_blocks: int
     filter_text: str = ""
+    root_height: int = 0
+    root_supply_sats: int = 0

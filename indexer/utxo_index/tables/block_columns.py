@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from utxo_index.errors import IndexFolderError
+from utxo_index.errors import IndexFolderError, UsageError
 from utxo_index.schema import BLOCKS_COLUMNS
 from utxo_index.tables.durable_files import open_regular_file, read_exactly
 from utxo_index.tables.manifest import ColumnsEntry
@@ -73,9 +73,14 @@ def _itemsize(name: str) -> int:
 
 @dataclass(frozen=True)
 class BlockColumns:
-    """Per-block columns, dense over heights 0 … tip (length tip + 1), read-only, each loaded when first asked for."""
+    """Per-block columns, dense over heights 0 … tip (length tip + 1), read-only, each loaded when first asked for.
+
+    root_height : of the snapshot that the index begins with, else 0. What blocks up to it created and spent is not
+        known then, and the columns that would say it raise UsageError; `since` has what is known of them.
+    """
 
     load: Callable[[str], NDArray[Any]]
+    root_height: int = 0
 
     @cached_property
     def time_unix(self) -> NDArray[np.int64]:
@@ -85,19 +90,44 @@ class BlockColumns:
     @cached_property
     def n_created(self) -> NDArray[np.int32]:
         """Spendable outputs created, those spent in the same block too."""
-        return self.load("n_created")
+        return self._from_genesis("n_created")
 
     @cached_property
     def n_spent(self) -> NDArray[np.int32]:
         """Coins spent."""
-        return self.load("n_spent")
+        return self._from_genesis("n_spent")
 
     @cached_property
     def created_sats(self) -> NDArray[np.int64]:
         """Value of the spendable outputs created, satoshis."""
-        return self.load("created_sats")
+        return self._from_genesis("created_sats")
 
     @cached_property
     def spent_sats(self) -> NDArray[np.int64]:
         """Value of the coins spent, satoshis."""
-        return self.load("spent_sats")
+        return self._from_genesis("spent_sats")
+
+    def since(self, name: str, first_height: int) -> NDArray[Any]:
+        """One of these columns over heights [first_height, tip]. Raises UsageError where not all of it is known."""
+        if self.root_height and first_height <= self.root_height:
+            raise self._unknown()
+        column = self._columns.get(name)
+        if column is None:
+            column = self._columns[name] = self.load(name)
+        return column[first_height:]
+
+    @cached_property
+    def _columns(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def _from_genesis(self, name: str) -> NDArray[Any]:
+        if self.root_height:
+            raise self._unknown()
+        return self.since(name, 0)
+
+    def _unknown(self) -> UsageError:
+        return UsageError(
+            f"the index begins with a snapshot of height {self.root_height}: what blocks up to it created and spent is "
+            "not in it",
+            remedy="That takes an index built from all block files",
+        )

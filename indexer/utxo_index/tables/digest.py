@@ -1,36 +1,46 @@
 """Content digests: what "equal" means for a table, whatever files hold its rows.
 
 The digest is SHA-256 over the rows in order; a row is its columns in table order, little endian, without padding
-(a row of `spends` is 20 bytes, of `blocks` 96, of `utxos` 50, of `supply` 20). Scripts are not part of it: they have a
-digest of their own, SHA-256 over the scripts in order, each behind its length in 4 bytes, little endian.
+(a row of `spends` is 20 bytes, of `blocks` 96, of `utxos` 50, of `supply` 20). In an index that begins with a snapshot,
+behind each column of `blocks` that may be null stands a byte, 1 for null, and null itself is -1. Scripts are not part
+of it: they have a digest of their own, SHA-256 over the scripts in order, each behind its length in 4 bytes, little
+endian.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from utxo_index.schema import UNKNOWN
 from utxo_index.tables.binary_column import BinaryColumn
 
 ROWS_PER_PACK = 65_536  # 1.3 MB of `spends`: one hash call and one pass through the cache
 
 
-def row_dtype(columns: Mapping[str, str]) -> np.dtype[np.void]:
+_FLAG = " is null"
+
+
+def row_dtype(columns: Mapping[str, str], nullable: Collection[str] = ()) -> np.dtype[np.void]:
     """The packed row of a table: a structured dtype without padding. `S32` becomes 32 raw bytes, a script type 1."""
     packed: dict[str, Any] = {"S32": ("u1", 32), "script type": "u1"}
-    return np.dtype([(name, packed.get(dtype, dtype)) for name, dtype in columns.items()])
+    fields: list[Any] = []
+    for name, dtype in columns.items():
+        fields += [(name, packed.get(dtype, dtype)), *([(name + _FLAG, "u1")] if name in nullable else [])]
+    return np.dtype(fields)
 
 
 class RowDigest:
     """Running SHA-256 over rows that arrive as columns, in pieces of any length."""
 
-    def __init__(self, columns: Mapping[str, str]) -> None:
+    def __init__(self, columns: Mapping[str, str], nullable: Collection[str] = ()) -> None:
         self._names = list(columns)
-        self._dtype = row_dtype(columns)
+        self._nullable = nullable
+        self._dtype = row_dtype(columns, nullable)
         self._sha256 = hashlib.sha256()
         self._buffer = np.empty(0, self._dtype)
 
@@ -44,6 +54,8 @@ class RowDigest:
             rows = self._buffer[: end - first]
             for name, column in zip(self._names, columns, strict=True):
                 rows[name] = column[first:end]
+                if name in self._nullable:
+                    rows[name + _FLAG] = column[first:end] == UNKNOWN
             self._sha256.update(rows.view(np.uint8).data)
 
     def hexdigest(self) -> str:

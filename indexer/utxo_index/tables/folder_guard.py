@@ -41,6 +41,9 @@ def refuse_other_build(folder: Path, found: Manifest, asked: Manifest) -> None:
             raise UsageError(
                 f"{folder}: an unfinished build towards height {found.tip_height} is here, of another {name}. {REBUILD}"
             )
+    if (found.root and found.root.block_hash) != (asked.root and asked.root.block_hash):
+        begun = f"from a snapshot of height {found.root.height}" if found.root else "from genesis"
+        raise UsageError(f"{folder}: an unfinished build {begun} is here. {REBUILD}")
     kind, go_on = _utxos_kind(found)
     if kind != _utxos_kind(asked)[0]:
         raise UsageError(f"{folder}: an unfinished build {kind} is here: {go_on} to go on. {REBUILD}")

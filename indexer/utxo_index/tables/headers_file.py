@@ -1,7 +1,8 @@
 """The headers that an index keeps where it has no blocks for them: those up to a snapshot's base.
 
 One internal file, raw headers of 80 bytes from genesis on, named by the manifest with its SHA-256; it is written before
-the manifest names it. The name says how many headers there are, so no file is ever written over by another content.
+the manifest names it. The name says how many headers there are, so no file is ever written over by another content. It
+lies beside the folders of the tables, not in one: who reads those as Parquet must find nothing else there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def write_headers(folder: Path, staging: Path, headers: HeaderChain) -> HeadersE
 
     Returns what the manifest has to say of it: until it does, the file does not count. Raises NoSpaceError.
     """
-    path = f"blocks/headers-{headers.tip_height:07d}.raw"
+    path = f"headers-{headers.tip_height:07d}.raw"
     temporary = staging / "headers.raw"
     with disk_errors(folder / path):
         with HashedFile(temporary) as file:

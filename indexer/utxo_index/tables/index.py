@@ -98,7 +98,8 @@ class Index:
     """One generation of a complete index.
 
     `tip_hash` is in internal byte order, `tip_time_unix` the tip's header time, `supply_sats` and `n_coins` are the
-    totals at the tip, `notes` what the build left for `status`.
+    totals at the tip, `notes` what the build left for `status`. `root_height`: where its history begins, the base of a
+    snapshot or 0.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -111,7 +112,8 @@ class Index:
         self.supply_sats = manifest.supply_sats or 0
         self.n_coins = manifest.n_coins or 0
         self.notes: dict[str, Any] = manifest.notes
-        self.blocks = BlockColumns(self._load_block_column)
+        self.root_height = manifest.root_height
+        self.blocks = BlockColumns(self._load_block_column, manifest.root_height)
 
     @property
     def tie(self) -> bool:
@@ -149,12 +151,20 @@ class Index:
         """The supply vector after block `height`: the checkpoint at or below it, and the blocks since.
 
         `backend.supply_at` is called once a row group, so memory is bounded. Raises UsageError for a height beyond the
-        tip, IndexFolderError for damage.
+        tip or before the root, IndexFolderError for damage.
         """
         self._require(height)
+        if height < self.root_height:
+            raise UsageError(
+                f"height {height} is before the snapshot of height {self.root_height} that the index begins with",
+                remedy="What was alive then takes an index built from all block files",
+            )
         first_height, sats, coins = self._checkpoint_below(height)
-        created_sats = self.blocks.created_sats[first_height : height + 1]
-        created_coins = self.blocks.n_created[first_height : height + 1].astype(np.int64)
+        n_blocks = height + 1 - first_height
+        created_sats = created_coins = np.zeros(0, np.int64)
+        if n_blocks:
+            created_sats = self.blocks.since("created_sats", first_height)[:n_blocks]
+            created_coins = self.blocks.since("n_created", first_height)[:n_blocks].astype(np.int64)
         for rows in self._rows_between("spends", _SPENT, first_height, height + 1):
             sats, coins = backend.supply_at(
                 sats, coins, created_sats, created_coins, rows["created_height"], rows["value_sats"], rows["n_coins"]
@@ -163,6 +173,11 @@ class Index:
         if len(sats) != height + 1:  # no spends at all since the checkpoint
             sats, coins = np.concatenate((sats, created_sats)), np.concatenate((coins, created_coins))
         return SupplyVector(height, sats, coins)
+
+    @cached_property
+    def root_supply_sats(self) -> int:
+        """All coins at the base of the snapshot that the index begins with, in satoshis; 0 from genesis on."""
+        return int(self._checkpoint_below(self.root_height)[1].sum()) if self.root_height else 0
 
     def read_table(self, name: str, end_height: int | None = None) -> Iterator[pa.RecordBatch]:
         """The rows of a table in order, in verified batches; only rows of heights below `end_height`, where given.

@@ -78,6 +78,19 @@ class RawEntry:
 
 
 @dataclass(frozen=True)
+class Root:
+    """The snapshot that an index begins with: its base block, the hash of its set, and who confirmed that.
+
+    `block_hash`: internal order. `verified`: "assumeutxo 935000", "rpc", "expected-hash" or "none".
+    """
+
+    height: int
+    block_hash: bytes
+    hash_serialized_3: str
+    verified: str
+
+
+@dataclass(frozen=True)
 class HeadersEntry:
     """The headers that an index of a snapshot keeps, from genesis to the snapshot's base."""
 
@@ -125,7 +138,7 @@ class UtxosEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """One generation of an index.
+    """One generation of an index. `root`: None where its history begins with genesis.
 
     `tip_hash` is in internal byte order. `state`: "building" while heights [0, done_from) are still to be read,
     "supply" while checkpoints are written, "complete". `tip_time_unix`, `supply_sats`, `n_coins`: at the tip,
@@ -147,9 +160,20 @@ class Manifest:
     utxos: UtxosEntry | None = None
     block_columns: ColumnsEntry | None = None
     headers: HeadersEntry | None = None
+    root: Root | None = None
     tip_time_unix: int | None = None
     supply_sats: int | None = None
     n_coins: int | None = None
+
+    @property
+    def root_height(self) -> int:
+        """The height whose state the history begins with: a snapshot's base, or genesis."""
+        return self.root.height if self.root else 0
+
+    @property
+    def verified(self) -> str | None:
+        """Who confirmed the snapshot that the index begins with; None where it begins with genesis."""
+        return self.root.verified if self.root else None
 
     @property
     def has_utxos(self) -> bool:
@@ -183,7 +207,9 @@ class Manifest:
                     "magic": self.chain.magic.hex(),
                     "genesis_hash": self.chain.genesis_hash[::-1].hex(),
                 },
-                "root": "genesis",
+                "root": "genesis"
+                if self.root is None
+                else {"snapshot": vars(self.root) | {"block_hash": self.root.block_hash[::-1].hex()}},
                 "tip": {"height": self.tip_height, "hash": self.tip_hash[::-1].hex(), "time_unix": self.tip_time_unix},
                 "generation": self.generation,
                 "state": self.state,
@@ -259,6 +285,7 @@ def _from_body(body: dict[str, Any]) -> Manifest:
         tables=tables,
         block_columns=None if block_columns is None else _columns_entry(block_columns),
         headers=None if body["headers"] is None else _headers_entry(body["headers"]),
+        root=_root(body["root"]),
         utxos=utxos,
         tip_time_unix=body["tip"]["time_unix"],
         supply_sats=body["totals"]["supply_sats"],
@@ -276,6 +303,16 @@ def _file_entry(fields: dict[str, Any]) -> FileEntry:
 
 def _columns_entry(fields: dict[str, Any]) -> ColumnsEntry:
     return ColumnsEntry(**(fields | {"path": _inside(fields["path"]), "sha256": dict(fields["sha256"])}))
+
+
+def _root(body: Any) -> Root | None:
+    if body == "genesis":
+        return None
+    fields = body["snapshot"]
+    root = Root(**fields | {"block_hash": bytes.fromhex(fields["block_hash"])[::-1]})
+    if type(root.height) is not int or root.height < 0 or len(root.block_hash) != 32:
+        raise ValueError("root")
+    return root
 
 
 def _headers_entry(fields: dict[str, Any]) -> HeadersEntry:

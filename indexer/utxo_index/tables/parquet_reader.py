@@ -143,8 +143,11 @@ class VerifiedFile:
         if read_exactly(self._descriptor, len(_MAGIC), 0) != _MAGIC:
             raise IndexFolderError("the file does not begin as Parquet does", path=self.path, offset=0, remedy=REBUILD)
         metadata = pq.read_metadata(pa.BufferReader(footer))
-        schema = arrow_schema(self._table, with_scripts=entry.script_digest is not None)
-        if metadata.num_rows != entry.rows or not metadata.schema.to_arrow_schema().equals(schema):
+        schemas = [
+            arrow_schema(self._table, with_scripts=entry.script_digest is not None, with_nulls=with_nulls)
+            for with_nulls in (False, True)
+        ]
+        if metadata.num_rows != entry.rows or metadata.schema.to_arrow_schema() not in schemas:
             raise IndexFolderError("the rows or columns are not the manifest's", path=self.path, remedy=REBUILD)
         return metadata
 

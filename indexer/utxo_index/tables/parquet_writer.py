@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from utxo_index.schema import ROW_GROUP_ROWS, table_columns
+from utxo_index.schema import ROW_GROUP_ROWS, nullable_columns, table_columns
 from utxo_index.tables.binary_column import BinaryColumn
 from utxo_index.tables.digest import RowDigest, ScriptDigest
 from utxo_index.tables.durable_files import disk_errors
@@ -120,13 +120,20 @@ class TableFileWriter:
     """
 
     def __init__(
-        self, path: Path, table: str, row_group_rows: int = ROW_GROUP_ROWS, *, with_scripts: bool = False
+        self,
+        path: Path,
+        table: str,
+        row_group_rows: int = ROW_GROUP_ROWS,
+        *,
+        with_scripts: bool = False,
+        with_nulls: bool = False,
     ) -> None:
         self._path = path
         self._table = table
         self._columns = table_columns(table, with_scripts=with_scripts)
         self._row_group_rows = row_group_rows
-        self._digest = RowDigest(table_columns(table))
+        self._with_nulls = with_nulls
+        self._digest = RowDigest(table_columns(table), nullable_columns(table, with_nulls=with_nulls))
         self._script_digest = ScriptDigest() if with_scripts else None
         self._buffers: list[NDArray[Any]] = []
         self._scripts: list[BinaryColumn] = []  # a buffer of pieces
@@ -139,7 +146,7 @@ class TableFileWriter:
             self._file = _HashingFile(path)
             try:
                 sink = pa.PythonFile(self._file, mode="w")
-                schema = arrow_schema(table, with_scripts=with_scripts)
+                schema = arrow_schema(table, with_scripts=with_scripts, with_nulls=with_nulls)
                 self._parquet = pq.ParquetWriter(sink, schema, **writer_options(table, with_scripts=with_scripts))
                 self._file.cut()  # the magic at the start is known without a digest
             except BaseException:
@@ -232,7 +239,7 @@ class TableFileWriter:
             for column in columns:
                 if isinstance(column, BinaryColumn):
                     self._script_digest.update(column)
-        table = to_arrow(self._table, dict(zip(self._columns, columns, strict=True)))
+        table = to_arrow(self._table, dict(zip(self._columns, columns, strict=True)), with_nulls=self._with_nulls)
         with disk_errors(self._path):
             self._parquet.write_table(table, row_group_size=self._row_group_rows)
         self._row_groups.append((self._file.size_bytes, self._file.cut()))

@@ -52,12 +52,15 @@ def prepare_file(
     *,
     row_group_rows: int,
     with_scripts: bool = False,
+    with_nulls: bool = False,
 ) -> PreparedFile:
     """Write and flush one file of a table; `chunks` are columns in table order, `heights` the first and the end."""
     with disk_errors(staging):
         staging.mkdir(exist_ok=True)
     (staging / name).unlink(missing_ok=True)
-    with TableFileWriter(staging / name, table, row_group_rows, with_scripts=with_scripts) as file:
+    with TableFileWriter(
+        staging / name, table, row_group_rows, with_scripts=with_scripts, with_nulls=with_nulls
+    ) as file:
         for chunk in chunks:
             file.append(chunk)
         facts = file.finish()

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from utxo_index.chains import Chain
 from utxo_index.errors import ChainError
-from utxo_index.schema import BLOCKS_COLUMNS, SPENDS_COLUMNS, SUPPLY_COLUMNS
+from utxo_index.schema import BLOCKS_COLUMNS, SPENDS_COLUMNS, SUPPLY_COLUMNS, nullable_columns
 from utxo_index.tables.block_columns import encode_block_columns
 from utxo_index.tables.digest import RowDigest
 from utxo_index.tables.parquet_reader import VerifiedFile
 from utxo_index.tables.read_ahead import TableFiles, read_row_groups
 from utxo_index.tables.replay import SupplyReplay
+from utxo_index.tables.root_state import history_from_root
 from utxo_index.tables.utxos_check import check_utxos
 
 if TYPE_CHECKING:
@@ -32,9 +33,14 @@ if TYPE_CHECKING:
 CHECKPOINTS_PER_COMMIT = 32
 
 
-def checkpoint_heights(tip_height: int, checkpoint_blocks: int) -> list[int]:
-    """The heights that have a checkpoint: the multiples of `checkpoint_blocks` above 0, and the tip."""
-    return [*range(checkpoint_blocks, tip_height, checkpoint_blocks), tip_height]
+def checkpoint_heights(tip_height: int, checkpoint_blocks: int, root_height: int = 0) -> list[int]:
+    """The heights that have a checkpoint: the multiples of `checkpoint_blocks` above the root, and the tip.
+
+    Of an index that begins with a snapshot also its base.
+    """
+    first = (root_height // checkpoint_blocks + 1) * checkpoint_blocks
+    base = [root_height] if 0 < root_height < tip_height else []
+    return [*base, *range(first, tip_height, checkpoint_blocks), tip_height]
 
 
 def build_supply(writer: IndexWriter, *, threads: int, progress: Callable[[int], None] | None) -> None:
@@ -46,10 +52,11 @@ def build_supply(writer: IndexWriter, *, threads: int, progress: Callable[[int],
     blocks, blocks_digest = read_blocks(writer)
     if blocks["hash"][-1].tobytes() != manifest.tip_hash:
         raise ChainError("the last block is not the tip that was asked for", height=manifest.tip_height)
-    check_supply_identity(blocks, manifest.chain)
-    replay = SupplyReplay(blocks)
+    history = history_from_root(writer, blocks)
+    check_supply_identity(history, manifest.chain, manifest.root_height)
+    replay = SupplyReplay(history)
     spends_digest = RowDigest(SPENDS_COLUMNS)
-    checkpoints = deque(checkpoint_heights(manifest.tip_height, manifest.checkpoint_blocks))
+    checkpoints = deque(checkpoint_heights(manifest.tip_height, manifest.checkpoint_blocks, manifest.root_height))
     with (
         ThreadPoolExecutor(1) as hashing,
         _Checkpoints(writer, threads) as writing,
@@ -83,8 +90,11 @@ def build_supply(writer: IndexWriter, *, threads: int, progress: Callable[[int],
     )
 
 
-def check_supply_identity(blocks: dict[str, NDArray[Any]], chain: Chain) -> None:
-    """At every height: coins + unspendable so far = subsidies so far. Raises ChainError naming the first that fails."""
+def check_supply_identity(blocks: dict[str, NDArray[Any]], chain: Chain, root_height: int = 0) -> None:
+    """At every height from the root on: coins + unspendable so far = subsidies so far.
+
+    Raises ChainError naming the first that fails.
+    """
     subsidy_sats = chain.subsidies_sats(0, len(blocks["height"]))
     wrong = np.flatnonzero(blocks["subsidy_sats"] != subsidy_sats)
     if len(wrong):
@@ -97,9 +107,9 @@ def check_supply_identity(blocks: dict[str, NDArray[Any]], chain: Chain) -> None
         )
     coins_sats = np.cumsum(blocks["created_sats"] - blocks["spent_sats"])
     expected_sats = np.cumsum(subsidy_sats - blocks["unspendable_sats"])
-    wrong = np.flatnonzero(coins_sats != expected_sats)
+    wrong = np.flatnonzero(coins_sats[root_height:] != expected_sats[root_height:])
     if len(wrong):
-        height = int(wrong[0])
+        height = int(wrong[0]) + root_height
         raise ChainError(
             "supply identity broken: created - spent so far, against subsidies - unspendable so far (satoshis)",
             height=height,
@@ -174,7 +184,8 @@ def _take_checkpoint(
 
 def read_blocks(index: TableFiles) -> tuple[dict[str, NDArray[Any]], str]:
     """All of `blocks` as dense columns, and the content digest of the table."""
-    digest = RowDigest(BLOCKS_COLUMNS)
+    with_nulls = index.manifest.root is not None
+    digest = RowDigest(BLOCKS_COLUMNS, nullable_columns("blocks", with_nulls=with_nulls))
     pieces: dict[str, list[NDArray[Any]]] = {name: [] for name in BLOCKS_COLUMNS}
     for entry in index.manifest.tables["blocks"].files:
         with VerifiedFile(index.folder, entry, "blocks") as file:

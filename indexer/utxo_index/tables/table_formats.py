@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from utxo_index.schema import SCRIPT_TYPES, table_columns
+from utxo_index.schema import SCRIPT_TYPES, UNKNOWN, nullable_columns, table_columns
 from utxo_index.tables.binary_column import BinaryColumn
 
 _ARROW_TYPES = {
@@ -62,10 +62,11 @@ _LAYOUTS: dict[str, dict[str, ColumnLayout]] = {
 }  # fmt: skip
 
 
-def arrow_schema(table: str, *, with_scripts: bool = False) -> pa.Schema:
-    """The Arrow schema of a table: no column is nullable."""
+def arrow_schema(table: str, *, with_scripts: bool = False, with_nulls: bool = False) -> pa.Schema:
+    """The Arrow schema of a table. `with_nulls`: of an index that begins with a snapshot; see `nullable_columns`."""
     columns = table_columns(table, with_scripts=with_scripts)
-    return pa.schema(pa.field(name, _ARROW_TYPES[dtype], nullable=False) for name, dtype in columns.items())
+    nullable = nullable_columns(table, with_nulls=with_nulls)
+    return pa.schema(pa.field(name, _ARROW_TYPES[dtype], nullable=name in nullable) for name, dtype in columns.items())
 
 
 def writer_options(table: str, *, with_scripts: bool = False) -> dict[str, Any]:
@@ -87,9 +88,10 @@ def writer_options(table: str, *, with_scripts: bool = False) -> dict[str, Any]:
     }
 
 
-def to_arrow(table: str, columns: Mapping[str, NDArray[Any] | BinaryColumn]) -> pa.Table:
+def to_arrow(table: str, columns: Mapping[str, NDArray[Any] | BinaryColumn], *, with_nulls: bool = False) -> pa.Table:
     """Columns of one length as an Arrow table, without copying. Hashes are uint8[n, 32], script types codes."""
     with_scripts = "script" in columns
+    nullable = nullable_columns(table, with_nulls=with_nulls)
     arrays = []
     for name, dtype in table_columns(table, with_scripts=with_scripts).items():
         column = columns[name]
@@ -100,9 +102,11 @@ def to_arrow(table: str, columns: Mapping[str, NDArray[Any] | BinaryColumn]) -> 
             arrays.append(pa.FixedSizeBinaryArray.from_buffers(pa.binary(32), len(column), buffers))
         elif dtype == "script type":
             arrays.append(pa.DictionaryArray.from_arrays(pa.array(column.view(np.int8)), _TYPE_NAMES))
+        elif name in nullable:
+            arrays.append(pa.array(column, mask=column == UNKNOWN))
         else:
             arrays.append(pa.array(column))
-    return pa.Table.from_arrays(arrays, schema=arrow_schema(table, with_scripts=with_scripts))
+    return pa.Table.from_arrays(arrays, schema=arrow_schema(table, with_scripts=with_scripts, with_nulls=with_nulls))
 
 
 def _binary_arrays(column: BinaryColumn) -> list[pa.BinaryArray]:
@@ -139,6 +143,8 @@ def to_numpy(table: pa.Table) -> dict[str, Any]:
             if not array.dictionary.equals(_TYPE_NAMES) and len(array):
                 raise ValueError("the dictionary of script types is not the schema's")
             columns[name] = array.indices.to_numpy(zero_copy_only=True).view(np.uint8)
+        elif array.null_count:
+            columns[name] = array.fill_null(UNKNOWN).to_numpy(zero_copy_only=True)
         else:
             columns[name] = array.to_numpy(zero_copy_only=not pa.types.is_boolean(array.type))
         columns[name].flags.writeable = False

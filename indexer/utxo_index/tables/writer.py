@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utxo_index.chains import Chain
+from utxo_index.core_files.header_chain import HeaderChain
 from utxo_index.errors import UsageError
 from utxo_index.schema import BLOCKS_COLUMNS, CHECKPOINT_BLOCKS, PART_BLOCKS, ROW_GROUP_ROWS
 from utxo_index.tables import commit_steps
@@ -34,6 +35,7 @@ from utxo_index.tables.folder_guard import (
     refuse_other_files,
     verify_pending,
 )
+from utxo_index.tables.headers_file import write_headers
 from utxo_index.tables.lock import IndexLock
 from utxo_index.tables.manifest import (
     BUILDING,
@@ -44,6 +46,7 @@ from utxo_index.tables.manifest import (
     FileEntry,
     Manifest,
     PendingEntry,
+    Root,
     read_manifest,
 )
 from utxo_index.tables.manifest_text import REBUILD
@@ -83,6 +86,7 @@ class IndexWriter:
         notes: Mapping[str, Any] | None = None,
         with_utxos: bool = False,
         with_scripts: bool = False,
+        root: Root | None = None,
         part_blocks: int = PART_BLOCKS,
         checkpoint_blocks: int = CHECKPOINT_BLOCKS,
         row_group_rows: int = ROW_GROUP_ROWS,
@@ -90,7 +94,8 @@ class IndexWriter:
         """Start an index of heights 0 … tip_height in `folder`, or go on with the unfinished one there.
 
         `tip_hash` is in internal byte order. When it goes on, the first begin's `notes` stay. `with_utxos`: with that
-        table; `with_scripts`: with the column `script` in it.
+        table; `with_scripts`: with the column `script` in it. `root`: the snapshot it begins with; what that says of
+        the state at its base is to be given to `commit_root` then.
 
         Raises
         ------
@@ -109,6 +114,7 @@ class IndexWriter:
             BUILDING,
             done_from=tip_height + 1,
             notes=dict(notes or {}),
+            root=root,
             part_blocks=part_blocks,
             checkpoint_blocks=checkpoint_blocks,
             row_group_rows=row_group_rows,
@@ -209,7 +215,8 @@ class IndexWriter:
                 raise ValueError(f"the blocks are not one row for each height of [{heights[0]}, {heights[1]})")
             columns = tuple(blocks[name] for name in BLOCKS_COLUMNS)
             files += [self._prepare_part_file("blocks", heights, [columns])]
-            files += [self._prepare_part_file("spends", heights, spends)]
+            if manifest.root is None or heights[1] > manifest.root.height + 1:
+                files += [self._prepare_part_file("spends", heights, spends)]
         if manifest.utxos is not None:
             file, keys = prepare_utxos(
                 self._staging,
@@ -231,7 +238,15 @@ class IndexWriter:
     ) -> PreparedFile:
         """Write and flush one file of a table in the staging folder; `chunks` are columns in table order."""
         heights = (first_height, end_height)
-        return prepare_file(self._staging, table, name, heights, chunks, row_group_rows=self.manifest.row_group_rows)
+        return prepare_file(
+            self._staging,
+            table,
+            name,
+            heights,
+            chunks,
+            row_group_rows=self.manifest.row_group_rows,
+            with_nulls=self.manifest.root is not None,
+        )
 
     def prepare_pending(self, done_from: int, n_entries: int, pieces: Iterable[memoryview]) -> PendingEntry:
         """Write and flush the pending log as it is when all heights from `done_from` on are resolved."""
@@ -243,6 +258,22 @@ class IndexWriter:
                     file.write(piece)
                 file.finish()
         return PendingEntry(name, file.size_bytes, file.hexdigest(), n_entries)
+
+    def commit_root(self, headers: HeaderChain, supply: Sequence[Column]) -> None:
+        """Make the state at a snapshot's base count: the headers up to it, and the first checkpoint of `supply`.
+
+        Only once: where that is committed already, nothing is done.
+        """
+        root = self.manifest.root
+        if root is None or headers.tip_hash != root.block_hash:
+            raise ValueError("the index does not begin with that block")
+        if self.manifest.headers is not None:
+            return
+        with disk_errors(self._staging):
+            self._staging.mkdir(exist_ok=True)
+        entry = write_headers(self.folder, self._staging, headers)
+        file = self.prepare_file("supply", f"supply-{root.height:07d}.parquet", 0, root.height + 1, [supply])
+        self._commit([file], replace(self.manifest, headers=entry))
 
     def pending_file(self) -> Path | None:
         """The committed pending log, verified; None where nothing waits. Raises IndexFolderError."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from utxo_index.errors import UtxoIndexError
 from utxo_index.tables.block_columns import COLUMN_NAMES, read_block_column
 from utxo_index.tables.index import Index
+from utxo_index.tables.root_state import history_from_root
 from utxo_index.tables.supply import check_supply_identity, read_blocks
 from utxo_index.verify.findings import Findings
 
@@ -17,7 +18,7 @@ Blocks = dict[str, NDArray[Any]]
 
 
 def check_blocks(index: Index) -> tuple[Blocks | None, Findings]:
-    """All of `blocks`, dense by height, None where it cannot be read; and what was found."""
+    """All of `blocks`, dense by height, as `history_from_root` has it, None if unreadable; and what was found."""
     manifest = index.manifest
     findings = Findings(["blocks digest", "blocks end at the tip", "block columns", "supply identity"])
     try:
@@ -36,7 +37,8 @@ def check_blocks(index: Index) -> tuple[Blocks | None, Findings]:
     _check_columns(index, blocks, findings)
     findings.looked_at("supply identity", "coins + unspendable so far = subsidies so far, at every height")
     with findings.blame("supply identity"):
-        check_supply_identity(blocks, index.chain)
+        blocks = history_from_root(index, blocks)
+        check_supply_identity(blocks, index.chain, index.root_height)
     return blocks, findings
 
 

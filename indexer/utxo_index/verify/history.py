@@ -68,7 +68,7 @@ class _History:
         self._n_compared = 0
         self._tip = TipSupply()
         manifest = index.manifest
-        heights = checkpoint_heights(manifest.tip_height, manifest.checkpoint_blocks)
+        heights = checkpoint_heights(manifest.tip_height, manifest.checkpoint_blocks, manifest.root_height)
         self._checkpoints = deque(manifest.tables["supply"].files)
         found = [entry.end_height - 1 for entry in self._checkpoints]
         if found != heights:
