@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from . import large_arrays
+from .build_estimate import MeasuredRead, index_bytes, measure_read
 from .build_parts import COMMIT_BYTES, PartsBuild
 from .chains import Chain
 from .core_files.best_chain import BestChain, find_best_chain
@@ -25,6 +26,7 @@ from .core_files.undo_pairing import pair_undo
 from .errors import UsageError
 from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
+from .stopping import StopAfterCommit
 from .tables.lock import IndexLock
 from .tables.manifest import COMPLETE, Manifest, read_manifest
 from .tables.replace_index import finish_replacement, replace_index
@@ -34,7 +36,7 @@ from .tables.writer import IndexWriter
 @dataclass(frozen=True)
 class BuildReport:
     """state: "built", "resumed", "utxos added", "already complete" or "dry run". Bytes are of block and undo data on
-    the best chain."""
+    the best chain. `measured`: the short read of a dry run."""
 
     state: str
     tip_height: int
@@ -44,6 +46,7 @@ class BuildReport:
     index_bytes_needed: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    measured: MeasuredRead | None = None
 
 
 def build_index(
@@ -61,6 +64,7 @@ def build_index(
     rebuild: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
+    stop: StopAfterCommit | None = None,
     part_blocks: int = PART_BLOCKS,
     range_blocks: int = RANGE_BLOCKS,
     checkpoint_blocks: int = CHECKPOINT_BLOCKS,
@@ -75,7 +79,9 @@ def build_index(
     stop_height : last height to take in (inclusive). trust_blocks : skip the merkle roots.
     with_utxos : write the table `utxos`, too; with_scripts : with the column `script` in it.
     add_utxos : add it to a complete index without, for that index's tip; everything else in it stays as it is.
-    rebuild : start anew beside the old index and replace it when done. dry_run : read headers only.
+    rebuild : start anew beside the old index and replace it when done. dry_run : write nothing, read headers and a few
+        ranges to measure the speed.
+    stop : told of every commit; entered while the index is written.
     part_blocks, range_blocks, checkpoint_blocks, commit_bytes : the cut of the work; other values than the format's are
         for tests.
 
@@ -112,13 +118,15 @@ def build_index(
         "tip_hash": chain.tip_hash[::-1].hex(),
         "blk_bytes": int(chain.blk_sizes.sum()),
         "rev_bytes": int(chain.rev_sizes.sum()),
-        "index_bytes_needed": _bytes_needed(chain, with_utxos, with_scripts, add_utxos),
+        "index_bytes_needed": index_bytes(chain, with_utxos=with_utxos, with_scripts=with_scripts, add_utxos=add_utxos),
     }
     notes = []
     if chain.equal_work_tie and not add_utxos:
         notes.append("Another tip with the same work is in the files; the one that was stored first is taken.")
     if dry_run:
-        return BuildReport("dry run", **facts, seconds=time.monotonic() - started, notes=notes)
+        progress.phase("Measuring", 0, 0)
+        measured = measure_read(chain, threads=threads, check_merkle=not trust_blocks, with_utxos=with_utxos)
+        return BuildReport("dry run", **facts, notes=notes, measured=measured)
     with ExitStack() as held:
         target = place
         if rebuild:
@@ -140,6 +148,8 @@ def build_index(
                 checkpoint_blocks=checkpoint_blocks,
             )
         with writer:
+            if stop is not None:
+                writer.after_commit = held.enter_context(stop).committed
             resumed = writer.done_from <= chain.tip_height
             if resumed:
                 progress.note(f"Going on below height {writer.done_from:,}.")
@@ -194,24 +204,6 @@ def _read_headers(
     if found is not None:
         return find_best_chain(tree, pairing, tip_hash=found.tip_hash)
     return find_best_chain(tree, pairing, stop_height=stop_height)
-
-
-def _bytes_needed(chain: BestChain, with_utxos: bool, with_scripts: bool, add_utxos: bool) -> int:
-    """Size of the index to expect, from above: measured bytes a row, and rows from the bytes of undo data.
-
-    How many coins are left the headers do not tell: counted are those of the real chain, one for every 3,600 bytes of
-    blocks, and the reward of each block.
-    """
-    n = chain.tip_height + 1
-    blocks = 80 * n  # 32 of them the hash
-    columns = 32 * n
-    spends = int(chain.rev_sizes.sum()) // 10  # 33 bytes of undo data a coin, 1–2.3 coins a row of 4.2 bytes
-    checkpoints = range(CHECKPOINT_BLOCKS, n, CHECKPOINT_BLOCKS)
-    supply = 5 * (sum(checkpoints) + n)  # at most one row a height, 3–5 bytes
-    history = 0 if add_utxos else blocks + columns + spends + supply
-    coins = int(chain.blk_sizes.sum()) // 3600 + n if with_utxos else 0
-    coin_bytes = 40 + 8 + 2 * 10 + (30 if with_scripts else 0)  # row, key, two pending logs at a commit, script
-    return history + coin_bytes * coins + (1 << 20)
 
 
 def _remove_unless_same(folder: Path, chain: BestChain, with_utxos: bool, with_scripts: bool) -> None:

@@ -47,6 +47,13 @@ class UtxoIndexError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
+        text = self.what_and_where()
+        if self.remedy:
+            text += f". {self.remedy}"
+        return text
+
+    def what_and_where(self) -> str:
+        """The sentence without the remedy."""
         where = []
         if self.path is not None:
             where.append(str(self.path))
@@ -61,8 +68,6 @@ class UtxoIndexError(Exception):
                 text += f", found {self.found}"
         elif self.found is not None:
             text += f": found {self.found}"
-        if self.remedy:
-            text += f". {self.remedy}"
         return text
 
 

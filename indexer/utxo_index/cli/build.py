@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from utxo_index.cli.index_option import chain_options, default_folder, folder_from_user, index_option
+from utxo_index.cli.messages import message_options
+from utxo_index.cli.node_options import node_options
 from utxo_index.errors import NoSpaceError
-from utxo_index.progress import LineProgress, NotesOnly, Progress, Quiet, RichProgress
+from utxo_index.progress import Progress
 
 if TYPE_CHECKING:
     from utxo_index.build import BuildReport
@@ -23,13 +24,8 @@ MOST_DEFAULT_THREADS = 8
 
 
 @click.command(short_help="Build an index from a node's block files.")
-@click.option("--datadir", type=click.Path(path_type=Path), help="Bitcoin Core's data folder. Default: Core's own.")
-@click.option(
-    "--blocksdir", type=click.Path(path_type=Path), help="The folder that holds the blk*.dat files themselves."
-)
-@click.option("--conf", type=click.Path(path_type=Path), help="The node's bitcoin.conf. Default: the data folder's.")
+@node_options
 @chain_options
-@click.option("--magic", metavar="HEX", help="Network magic of a custom signet, 8 hex digits.")
 @index_option
 @click.option(
     "--threads", type=click.IntRange(min=1), help=f"Default: the cores there are, at most {MOST_DEFAULT_THREADS}."
@@ -41,14 +37,7 @@ MOST_DEFAULT_THREADS = 8
 @click.option("--with-scripts", is_flag=True, help="Keep the script of each coin, too.")
 @click.option("--rebuild", is_flag=True, help="Start anew; the old index answers until the new one is done.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be read and how much space is needed.")
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
-@click.option(
-    "--progress",
-    type=click.Choice(["auto", "plain", "never"]),
-    default="auto",
-    show_default=True,
-    help="A bar on a terminal and a line every 10 s elsewhere; only lines; nothing.",
-)
+@message_options
 def build(
     datadir: Path | None,
     blocksdir: Path | None,
@@ -64,8 +53,7 @@ def build(
     with_scripts: bool,
     rebuild: bool,
     dry_run: bool,
-    quiet: bool,
-    progress: str,
+    shown: Progress,
 ) -> None:
     """Build an index from a node's block files.
 
@@ -75,12 +63,12 @@ def build(
     from utxo_index import numba_cache
     from utxo_index.node.folder import resolve_node
 
-    shown = _progress(progress, quiet)
     node = resolve_node(datadir=datadir, blocksdir=blocksdir, conf=conf, chain=chain, magic=magic)
     shown.note(node.origin)
     # The first import of the kernels compiles them; not for a command line that was wrong.
     numba_cache.prepare()
     from utxo_index.build import build_index
+    from utxo_index.stopping import StopAfterCommit
 
     said = folder_from_user(index, chain)
     chosen: list[Path] = []
@@ -89,46 +77,35 @@ def build(
         chosen.append(said if said is not None else default_folder(of_chain))
         return chosen[-1]
 
-    try:
-        report = build_index(
-            node.blocks_folder,
-            chain_name=node.chain_name,
-            magic=node.magic,
-            index_folder=index_folder,
-            threads=threads if threads is not None else default_threads(),
-            stop_height=stop_height,
-            trust_blocks=trust_blocks,
-            with_utxos=not no_utxos,
-            with_scripts=with_scripts,
-            add_utxos=add_utxos,
-            rebuild=rebuild,
-            dry_run=dry_run,
-            progress=shown,
-        )
-    finally:
-        shown.done()
+    report = build_index(
+        node.blocks_folder,
+        chain_name=node.chain_name,
+        magic=node.magic,
+        index_folder=index_folder,
+        threads=threads if threads is not None else default_threads(),
+        stop_height=stop_height,
+        trust_blocks=trust_blocks,
+        with_utxos=not no_utxos,
+        with_scripts=with_scripts,
+        add_utxos=add_utxos,
+        rebuild=rebuild,
+        dry_run=dry_run,
+        progress=shown,
+        stop=StopAfterCommit(shown.note),
+    )
+    shown.done()
     for note in report.notes:
         shown.note(note)
     if dry_run:
         _say_dry_run(report, chosen[-1])
-    elif not quiet:
-        click.echo(_summary(report, chosen[-1]), err=True)
+    else:
+        shown.note(_summary(report, chosen[-1]))
 
 
 def default_threads() -> int:
     """The cores this process may use, at most `MOST_DEFAULT_THREADS`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_DEFAULT_THREADS)
-
-
-def _progress(kind: str, quiet: bool) -> Progress:
-    if quiet:
-        return Quiet()
-    if kind == "never":
-        return NotesOnly(sys.stderr)
-    if kind == "auto" and sys.stderr.isatty():
-        return RichProgress(sys.stderr)
-    return LineProgress(sys.stderr)
 
 
 def _summary(report: BuildReport, folder: Path) -> str:
@@ -140,19 +117,30 @@ def _summary(report: BuildReport, folder: Path) -> str:
 
 
 def _say_dry_run(report: BuildReport, folder: Path) -> None:
-    """Print what a build would read and write. Raises NoSpaceError when it does not fit."""
+    """Print what a build would read and write, and how long it takes. Raises NoSpaceError when it does not fit."""
+    from utxo_index.progress import describe_seconds
+
     place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
     click.echo(f"tip          {report.tip_height:,} ({report.tip_hash})")
+    if report.state == "already complete":
+        click.echo(f"index folder {folder}: complete already, nothing to do")
+        return
     click.echo(f"to read      {_size(report.blk_bytes)} of blocks, {_size(report.rev_bytes)} of undo data")
     click.echo(f"index folder {folder}")
     click.echo(f"space needed {_size(report.index_bytes_needed)}, free {_size(free)}")
+    if report.measured is not None:
+        seconds = report.measured.seconds_for(report.blk_bytes + report.rev_bytes)
+        speed = _size(round(report.measured.size_bytes / report.measured.seconds))
+        measured = f"{_size(report.measured.size_bytes)} read and checked in {report.measured.seconds:.1f} s"
+        click.echo(f"time         about {describe_seconds(seconds)} at {speed}/s ({measured})")
     if report.index_bytes_needed > free:
         raise NoSpaceError(
             "the index does not fit",
             path=folder,
             expected=_size(report.index_bytes_needed),
             found=f"{_size(free)} free",
+            remedy="Make room, or choose another place with --index; --no-utxos needs less",
         )
 
 

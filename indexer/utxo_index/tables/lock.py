@@ -60,3 +60,18 @@ class IndexLock:
             return f"pid {int(self._pid_file.read_text(encoding='ascii'))}"
         except (OSError, ValueError):
             return "pid unknown"
+
+
+def writer_of(folder: Path) -> int | None:
+    """The process that is writing the index in `folder` now, by the note beside the lock; None where there is none.
+
+    The note outlives a process that is killed, so it is believed only of one that is alive.
+    """
+    try:
+        pid = int((folder / PID_NAME).read_text(encoding="ascii"))
+        os.kill(pid, 0)
+    except PermissionError:  # alive, and another user's
+        return pid
+    except (OSError, ValueError, OverflowError):
+        return None
+    return pid

@@ -9,6 +9,7 @@ Commits happen at fixed places, and nothing in a file tells when, where or how o
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -58,6 +59,8 @@ from utxo_index.tables.part_files import (
     prepare_utxos,
 )
 
+_log = logging.getLogger(__name__)
+
 
 class IndexWriter:
     """The one writer of an index folder, from `begin` to `close`. Use as a context manager.
@@ -69,6 +72,8 @@ class IndexWriter:
     def __init__(self, folder: Path, lock: IndexLock, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.after_commit: Callable[[], None] = _nothing
+        """Called after every commit but the one that completes the work; what it raises ends the work there."""
         self._lock = lock
         self._staging = folder / STAGING_NAME
 
@@ -351,6 +356,7 @@ class IndexWriter:
         with disk_errors(self.folder):
             for entry in (entry for entries in new.values() for entry in entries):
                 os.replace(self._staging / Path(entry.path).name, self.folder / entry.path)
+                _log.debug("%s: %d rows, %d bytes", entry.path, entry.rows, entry.size_bytes)
             for place in raw:
                 os.replace(self._staging / Path(place).name, self.folder / place)
             for changed in sorted({self.folder / table for table in new} | {(self.folder / p).parent for p in raw}):
@@ -360,6 +366,9 @@ class IndexWriter:
             self.manifest = manifest
             for place in old - manifest.paths():  # the pending log before
                 (self.folder / place).unlink(missing_ok=True)
+        _log.info("commit %d: %s", manifest.generation, _describe(manifest, files))
+        if manifest.state != COMPLETE or (manifest.utxos is not None and not manifest.has_utxos):
+            self.after_commit()
 
     def _opened(self, *, commit: bool) -> IndexWriter:
         try:
@@ -385,3 +394,13 @@ class IndexWriter:
                 self._commit([], self.manifest)
                 with suppress(PermissionError):  # a parent that may not be read cannot be flushed
                     flush_folder(self.folder.absolute().parent)
+
+
+def _describe(manifest: Manifest, files: Sequence[PreparedFile]) -> str:
+    n_done = manifest.tip_height + 1 - commit_steps.done_from(manifest)
+    done = f"{n_done} of {manifest.tip_height + 1} blocks" if n_done <= manifest.tip_height else "all blocks"
+    return f"{len(files)} new files, {done}, {manifest.state}"
+
+
+def _nothing() -> None:
+    pass
