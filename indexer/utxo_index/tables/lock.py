@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -52,7 +53,8 @@ class IndexLock:
     def release(self) -> None:
         """Give the lock up; harmless when done twice."""
         if self._lock.is_locked:
-            self._pid_file.unlink(missing_ok=True)
+            with suppress(OSError):  # only a note, and nothing to fail for
+                self._pid_file.unlink(missing_ok=True)
             self._lock.release()
 
     def _holder(self) -> str:

@@ -56,7 +56,7 @@ def prepare_file(
     """Write and flush one file of a table; `chunks` are columns in table order, `heights` the first and the end."""
     with disk_errors(staging):
         staging.mkdir(exist_ok=True)
-    (staging / name).unlink(missing_ok=True)
+        (staging / name).unlink(missing_ok=True)
     with TableFileWriter(staging / name, table, row_group_rows, with_scripts=with_scripts) as file:
         for chunk in chunks:
             file.append(chunk)

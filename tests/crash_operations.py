@@ -1,0 +1,256 @@
+"""Runs operations on small indexes in children of its own, for `crash.py` to kill. A process of its own:
+
+    python tests/crash_operations.py WORK
+
+It imports everything once and forks for each request, so that a killed run costs milliseconds. Requests and answers are
+JSON lines. In the children every executor runs its tasks at once in the thread that submits them: then the system calls
+of a run always come in one order, and the n-th of a kind is the same call in every run.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import ctypes
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class InlineExecutor:
+    """A pool without threads."""
+
+    def __init__(self, max_workers: int | None = None, *_: Any, **__: Any) -> None:
+        self.max_workers = max_workers
+
+    def submit(self, task: Callable[..., Any], *arguments: Any, **named: Any) -> concurrent.futures.Future[Any]:
+        future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        try:
+            future.set_result(task(*arguments, **named))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+    def map(self, task: Callable[..., Any], *iterables: Any) -> Any:
+        return map(task, *iterables)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        pass
+
+    def __enter__(self) -> InlineExecutor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+concurrent.futures.ThreadPoolExecutor = InlineExecutor  # type: ignore[assignment,misc]
+
+from utxo_index import numba_cache  # noqa: E402
+
+numba_cache.prepare()
+
+from index_rows import file_bytes, rows_of, supply_of  # noqa: E402
+from make_chain import Block, FilePair, Output, pay, spending_chain, write_folder  # noqa: E402
+
+from utxo_index.build import build_index  # noqa: E402
+from utxo_index.errors import UtxoIndexError  # noqa: E402
+from utxo_index.tables import supply  # noqa: E402
+from utxo_index.tables.index import open_index  # noqa: E402
+from utxo_index.tables.manifest import MANIFEST_NAME, read_manifest  # noqa: E402
+
+N_BLOCKS = 12
+CUT: dict[str, Any] = {"part_blocks": 6, "range_blocks": 3, "checkpoint_blocks": 5, "commit_bytes": 1}
+supply.CHECKPOINTS_PER_COMMIT = 2  # more commits
+_PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, ctypes.c_ulong(-1)
+
+
+def busy_chain(n_blocks: int, *, start: list[Block] | None = None, salt: int = 0) -> list[Block]:
+    """`spending_chain`, or `start`, continued to `n_blocks` blocks, each of which spends some older coins."""
+    chain = list(start or spending_chain())
+    choose = random.Random(salt)
+    while len(chain) < n_blocks:
+        alive = sorted(chain[-1].coins)
+        spent = choose.sample(alive, min(len(alive), 3))
+        chain.append(chain[-1].child(pay(spent, [Output(0, b"\x51"), Output(0, b"\x52")]), salt=salt))
+    return chain
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`prepare` puts block files and the index before the operation into a folder; `run` is the operation itself.
+
+    `same_bytes`: whether an interrupted and resumed run ends with the bytes of an undisturbed one, not only with the
+    same content.
+    """
+
+    prepare: Callable[[Path], None]
+    run: Callable[[Path], object]
+    same_bytes: bool = True
+
+
+def _blocks(place: Path, chain: list[Block]) -> Path:
+    half = len(chain) // 2
+    return write_folder(place / "blocks", [FilePair.of(*chain[:half]), FilePair.of(*chain[half:])])
+
+
+def _build(place: Path, **options: Any) -> object:
+    return build_index(place / "blocks", index_folder=place / "index", **(CUT | options))
+
+
+def _prepare_with(**options: Any) -> Callable[[Path], None]:
+    def prepare(place: Path) -> None:
+        _blocks(place, busy_chain(N_BLOCKS))
+        _build(place, **options)
+
+    return prepare
+
+
+OPERATIONS = {
+    "build": Operation(lambda place: _blocks(place, busy_chain(N_BLOCKS)) and None, _build),
+    "build without utxos": Operation(
+        lambda place: _blocks(place, busy_chain(N_BLOCKS)) and None, lambda place: _build(place, with_utxos=False)
+    ),
+    "build --add-utxos": Operation(
+        _prepare_with(with_utxos=False), lambda place: _build(place, add_utxos=True, with_scripts=True)
+    ),
+    "build --rebuild": Operation(
+        _prepare_with(stop_height=9), lambda place: _build(place, rebuild=True, with_scripts=True)
+    ),
+}
+
+
+# ------------------------------------------------------------------ what can be seen
+
+
+def observe(place: Path) -> str:
+    """What queries are answered with: a digest of all rows and of every height's supply, or the error."""
+    try:
+        index = open_index(place / "index")
+        names = [name for name in index.manifest.tables if name != "utxos" or index.has_utxos]
+        seen = [rows_of(index, name) for name in names]
+        seen += [[supply_of(index, height)] for height in range(index.tip_height + 1)]
+    except UtxoIndexError as error:
+        return type(error).__name__
+    return f"tip {index.tip_height} {hashlib.sha256(repr((names, seen)).encode()).hexdigest()}"
+
+
+def content(place: Path) -> dict[str, str]:
+    """SHA-256 of every file of the index, and of what lies beside it."""
+    found = {name: hashlib.sha256(data).hexdigest() for name, data in file_bytes(place / "index").items()}
+    beside = sorted(path.name for path in place.iterdir() if path.name not in ("blocks", "index"))
+    return found | dict.fromkeys(beside, "beside")
+
+
+def unnamed(place: Path) -> list[str]:
+    """Files in the index that nothing accounts for."""
+    manifest = read_manifest(place / "index")
+    named = (manifest.paths() if manifest else set()) | {MANIFEST_NAME}
+    return sorted(name for name in file_bytes(place / "index") if name not in named and not _is_passing(name))
+
+
+def _is_passing(name: str) -> bool:
+    """Caches, and what waits for slow readers."""
+    return name.startswith((".headers/", ".dropped/"))
+
+
+# ------------------------------------------------------------------ requests
+
+
+def _prepare(request: dict[str, Any]) -> object:
+    place = Path(request["place"])
+    place.mkdir(parents=True)
+    OPERATIONS[request["operation"]].prepare(place)
+    return observe(place)
+
+
+def _run(request: dict[str, Any]) -> object:
+    OPERATIONS[request["operation"]].run(Path(request["place"]))
+    return "done"
+
+
+def _record(request: dict[str, Any]) -> object:
+    """Run undisturbed; every state that a commit brought about, in order, and the files at the end."""
+    place = Path(request["place"])
+    states: list[str] = []
+    replace = os.replace
+
+    def observed_replace(source: Any, target: Any) -> None:
+        replace(source, target)
+        if Path(target).name in (MANIFEST_NAME, "index"):
+            states.append(observe(place))
+
+    os.replace = observed_replace  # type: ignore[assignment]
+    states.append(observe(place))
+    OPERATIONS[request["operation"]].run(place)
+    os.replace = replace
+    states.append(observe(place))
+    return {"states": states, "content": content(place), "unnamed": unnamed(place)}
+
+
+def _recover(request: dict[str, Any]) -> object:
+    """What is seen now; then run again, and what is seen then."""
+    place = Path(request["place"])
+    before = observe(place)
+    OPERATIONS[request["operation"]].run(place)
+    return {"before": before, "after": observe(place), "content": content(place), "unnamed": unnamed(place)}
+
+
+def _watch(request: dict[str, Any]) -> object:
+    return observe(Path(request["place"]))
+
+
+REQUESTS = {"prepare": _prepare, "run": _run, "record": _record, "recover": _recover, "observe": _watch}
+
+
+def _child(request: dict[str, Any], answers: socket.socket) -> None:
+    """Answer through the socket: it is not written with `write`, which may be the call that fails."""
+    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _PR_SET_PTRACER_ANY, 0, 0, 0)
+    if request.get("traced"):
+        signal.sigwait({signal.SIGUSR1})
+    try:
+        answer = {"answer": REQUESTS[request["do"]](request)}
+    except UtxoIndexError as error:
+        answer = {"error": type(error).__name__, "exit_code": error.exit_code, "text": str(error)}
+    except BaseException:
+        answer = {"error": "internal", "exit_code": 1, "text": traceback.format_exc()}
+    answers.sendall(json.dumps(answer).encode())
+    os._exit(0)
+
+
+def main() -> None:
+    os.chdir(sys.argv[1])
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "copy" in request:
+            shutil.copytree(request["copy"], request["place"], symlinks=True)
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            _child(request, theirs)
+        theirs.close()
+        print(json.dumps({"pid": pid}), flush=True)
+        pieces = []
+        while piece := ours.recv(1 << 16):
+            pieces.append(piece)
+        ours.close()
+        _, status = os.waitpid(pid, 0)
+        answer = json.loads(b"".join(pieces)) if pieces else {}
+        if os.WIFSIGNALED(status):
+            answer = {"signal": os.WTERMSIG(status)}
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
