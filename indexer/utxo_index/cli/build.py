@@ -66,8 +66,8 @@ def build(
     node = resolve_node(datadir=datadir, blocksdir=blocksdir, conf=conf, chain=chain, magic=magic)
     shown.note(node.origin)
     # The first import of the kernels compiles them; not for a command line that was wrong.
-    numba_cache.prepare()
-    from utxo_index.build import build_index
+    with numba_cache.loading():
+        from utxo_index.build import build_index
     from utxo_index.stopping import StopAfterCommit
 
     said = folder_from_user(index, chain)

@@ -66,8 +66,12 @@ class HeaderTree:
         return bytes(self.hashes[entry][::-1]).hex()
 
 
+_LEAST_SCANS = 8
+"""Files scanned at a time, at least: the small reads wait for the disk, not for a core."""
+
+
 def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None]) -> HeaderTree:
-    """Scan every file, `threads` at a time, and link the headers. `advance(n)` is called with numbers of files done.
+    """Scan every file, several at a time, and link the headers. `advance(n)` is called with numbers of files done.
 
     Raises
     ------
@@ -83,7 +87,7 @@ def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None
         advance(1)
         return blk, rev
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(max(threads, _LEAST_SCANS)) as pool:
         pairs = list(pool.map(scan, folder.file_numbers))
     return link_headers(folder, [blk for blk, _ in pairs], [rev for _, rev in pairs])
 
