@@ -138,3 +138,18 @@ def read_exactly(descriptor: int, size_bytes: int, offset: int) -> bytes:
         size_bytes -= len(piece)
         offset += len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+DROPPED_NAME = ".dropped"
+"""Where files go that a commit replaced: readers of the generation before still find them, for a while."""
+
+
+def open_index_file(folder: Path, place: str) -> int:
+    """Open a file of an index, named relative to its folder; where a commit has replaced it since, the old one.
+
+    Returns the descriptor. Raises OSError.
+    """
+    try:
+        return open_regular_file(folder / place)
+    except FileNotFoundError:
+        return open_regular_file(folder / DROPPED_NAME / Path(place).name)

@@ -36,12 +36,13 @@ def unseal(content: bytes, path: Path) -> dict[str, Any]:
     body = json.loads(content)
     if not isinstance(body, dict) or body.get("format_version") != FORMAT_VERSION:
         version = body.get("format_version") if isinstance(body, dict) else None
+        is_newer = isinstance(version, int) and version > FORMAT_VERSION
         raise IndexFolderError(
             "the index has another format version",
             path=path,
             expected=FORMAT_VERSION,
             found=version,
-            remedy=REBUILD,
+            remedy=f"A newer utxo-index made it: use that one. {REBUILD}" if is_newer else REBUILD,
         )
     return body
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utxo_index.tables.durable_files import HashedFile, disk_errors
-from utxo_index.tables.manifest import FileEntry, RawEntry
+from utxo_index.tables.manifest import FileEntry, KeysEntry
 from utxo_index.tables.parquet_writer import Column, TableFileWriter
 
 KEYS_FOLDER = "keys"
 """Not `utxos` itself: whoever reads that folder as a Parquet data set must find nothing else in it."""
+
+DEATHS_FOLDER = "deaths"
 
 
 class UtxoRows(NamedTuple):
@@ -40,7 +43,7 @@ class PreparedPart:
     first_height: int
     end_height: int
     files: tuple[PreparedFile, ...]
-    keys: RawEntry | None = None
+    keys: KeysEntry | None = None
 
 
 def prepare_file(
@@ -71,9 +74,11 @@ def prepare_utxos(
     *,
     row_group_rows: int,
     with_scripts: bool,
-) -> tuple[PreparedFile, RawEntry]:
-    """Write and flush a part of `utxos` and the file of its rows' keys (uint64, little endian, in row order)."""
-    span = part_span(*heights)
+    mark: str = "",
+) -> tuple[PreparedFile, KeysEntry]:
+    """Write and flush a file of `utxos` and that of its rows' keys (see `KeysEntry`); `mark` goes into the names."""
+    span = f"{part_span(*heights)}{mark}"
+    counts = np.zeros(heights[1] - heights[0], "<u4")
     with disk_errors(staging):
         staging.mkdir(exist_ok=True)
         with HashedFile(staging / f"utxos-{span}.key") as keys:
@@ -81,6 +86,8 @@ def prepare_utxos(
             def columns() -> Iterator[Sequence[Any]]:
                 for rows in chunks:
                     keys.write(np.ascontiguousarray(rows.keys, "<u8").data)
+                    created = np.asarray(rows.columns[0], np.int64) - heights[0]
+                    counts[:] += np.bincount(created, minlength=len(counts)).astype("<u4")
                     yield rows.columns
 
             file = prepare_file(
@@ -92,8 +99,10 @@ def prepare_utxos(
                 row_group_rows=row_group_rows,
                 with_scripts=with_scripts,
             )
+            keys.write(counts.data)
             keys.finish()
-    return file, RawEntry(f"{KEYS_FOLDER}/utxos-{span}.key", keys.size_bytes, keys.hexdigest())
+    digests = keys.hexdigest(), hashlib.sha256(counts.data).hexdigest()
+    return file, KeysEntry(f"{KEYS_FOLDER}/utxos-{span}.key", file.entry.rows, keys.size_bytes, *digests)
 
 
 def part_span(first_height: int, end_height: int) -> str:

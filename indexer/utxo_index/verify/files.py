@@ -9,29 +9,39 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from utxo_index.tables.durable_files import open_regular_file
+from utxo_index.tables.durable_files import open_index_file
 from utxo_index.tables.index import Index
+from utxo_index.tables.manifest import DeathsEntry, FoldedEntry
 from utxo_index.verify.findings import CheckResult
 
 _READ_BYTES = 1 << 20
 
 
 class _File(NamedTuple):
-    path: Path
+    folder: Path
+    place: str
     size_bytes: int
     sha256: str
 
+    @property
+    def path(self) -> Path:
+        return self.folder / self.place
+
 
 def check_files(index: Index, threads: int) -> Iterator[CheckResult]:
-    """Size and SHA-256 of the files of each table, and of the key files."""
+    """Size and SHA-256 of the files of each table, of the key files, and of the dead rows."""
     manifest = index.manifest
     groups = {table: list(entry.files) for table, entry in manifest.tables.items()}
     files = {
-        f"{name} files": [_File(index.folder / e.path, e.size_bytes, e.sha256) for e in entries]
+        f"{name} files": [_File(index.folder, e.path, e.size_bytes, e.sha256) for e in entries]
         for name, entries in groups.items()
     }
     if manifest.utxos is not None:
-        files["key files"] = [_File(index.folder / e.path, e.size_bytes, e.sha256) for e in manifest.utxos.key_files]
+        files["key files"] = [_File(index.folder, e.path, e.size_bytes, e.sha256) for e in manifest.utxos.key_files]
+        deaths = manifest.utxos.deaths
+        if deaths is not None:
+            lists: list[DeathsEntry | FoldedEntry] = [*deaths.lists, *([deaths.folded] if deaths.folded else [])]
+            files["death files"] = [_File(index.folder, e.path, e.size_bytes, e.sha256) for e in lists]
     with ThreadPoolExecutor(threads) as pool:
         for name, group in files.items():
             problems = [problem for problem in pool.map(_problem, group) if problem is not None]
@@ -46,7 +56,7 @@ def _problem(file: _File) -> str | None:
     """What is wrong with a file, None if nothing is."""
     digest = hashlib.sha256()
     try:
-        descriptor = open_regular_file(file.path)
+        descriptor = open_index_file(file.folder, file.place)
         try:
             size_bytes = os.fstat(descriptor).st_size
             if size_bytes != file.size_bytes:
