@@ -14,7 +14,6 @@ import ctypes
 import hashlib
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -59,30 +58,16 @@ from utxo_index import numba_cache  # noqa: E402
 
 numba_cache.prepare()
 
-from index_rows import file_bytes, rows_of, supply_of  # noqa: E402
-from make_chain import Block, FilePair, Output, pay, spending_chain, write_folder  # noqa: E402
+from index_rows import file_bytes  # noqa: E402
+from small_index import CUT, N_BLOCKS, busy_chain, observe, write_blocks  # noqa: E402
 
 from utxo_index.build import build_index  # noqa: E402
 from utxo_index.errors import UtxoIndexError  # noqa: E402
 from utxo_index.tables import supply  # noqa: E402
-from utxo_index.tables.index import open_index  # noqa: E402
 from utxo_index.tables.manifest import MANIFEST_NAME, read_manifest  # noqa: E402
 
-N_BLOCKS = 12
-CUT: dict[str, Any] = {"part_blocks": 6, "range_blocks": 3, "checkpoint_blocks": 5, "commit_bytes": 1}
 supply.CHECKPOINTS_PER_COMMIT = 2  # more commits
 _PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, ctypes.c_ulong(-1)
-
-
-def busy_chain(n_blocks: int, *, start: list[Block] | None = None, salt: int = 0) -> list[Block]:
-    """`spending_chain`, or `start`, continued to `n_blocks` blocks, each of which spends some older coins."""
-    chain = list(start or spending_chain())
-    choose = random.Random(salt)
-    while len(chain) < n_blocks:
-        alive = sorted(chain[-1].coins)
-        spent = choose.sample(alive, min(len(alive), 3))
-        chain.append(chain[-1].child(pay(spent, [Output(0, b"\x51"), Output(0, b"\x52")]), salt=salt))
-    return chain
 
 
 @dataclass(frozen=True)
@@ -98,28 +83,25 @@ class Operation:
     same_bytes: bool = True
 
 
-def _blocks(place: Path, chain: list[Block]) -> Path:
-    half = len(chain) // 2
-    return write_folder(place / "blocks", [FilePair.of(*chain[:half]), FilePair.of(*chain[half:])])
-
-
 def _build(place: Path, **options: Any) -> object:
     return build_index(place / "blocks", index_folder=place / "index", **(CUT | options))
 
 
+def _prepare_blocks(place: Path) -> None:
+    write_blocks(place / "blocks", busy_chain(N_BLOCKS))
+
+
 def _prepare_with(**options: Any) -> Callable[[Path], None]:
     def prepare(place: Path) -> None:
-        _blocks(place, busy_chain(N_BLOCKS))
+        write_blocks(place / "blocks", busy_chain(N_BLOCKS))
         _build(place, **options)
 
     return prepare
 
 
 OPERATIONS = {
-    "build": Operation(lambda place: _blocks(place, busy_chain(N_BLOCKS)) and None, _build),
-    "build without utxos": Operation(
-        lambda place: _blocks(place, busy_chain(N_BLOCKS)) and None, lambda place: _build(place, with_utxos=False)
-    ),
+    "build": Operation(_prepare_blocks, _build),
+    "build without utxos": Operation(_prepare_blocks, lambda place: _build(place, with_utxos=False)),
     "build --add-utxos": Operation(
         _prepare_with(with_utxos=False), lambda place: _build(place, add_utxos=True, with_scripts=True)
     ),
@@ -130,18 +112,6 @@ OPERATIONS = {
 
 
 # ------------------------------------------------------------------ what can be seen
-
-
-def observe(place: Path) -> str:
-    """What queries are answered with: a digest of all rows and of every height's supply, or the error."""
-    try:
-        index = open_index(place / "index")
-        names = [name for name in index.manifest.tables if name != "utxos" or index.has_utxos]
-        seen = [rows_of(index, name) for name in names]
-        seen += [[supply_of(index, height)] for height in range(index.tip_height + 1)]
-    except UtxoIndexError as error:
-        return type(error).__name__
-    return f"tip {index.tip_height} {hashlib.sha256(repr((names, seen)).encode()).hexdigest()}"
 
 
 def content(place: Path) -> dict[str, str]:
@@ -170,7 +140,7 @@ def _prepare(request: dict[str, Any]) -> object:
     place = Path(request["place"])
     place.mkdir(parents=True)
     OPERATIONS[request["operation"]].prepare(place)
-    return observe(place)
+    return observe(place / "index")
 
 
 def _run(request: dict[str, Any]) -> object:
@@ -187,26 +157,26 @@ def _record(request: dict[str, Any]) -> object:
     def observed_replace(source: Any, target: Any) -> None:
         replace(source, target)
         if Path(target).name in (MANIFEST_NAME, "index"):
-            states.append(observe(place))
+            states.append(observe(place / "index"))
 
     os.replace = observed_replace  # type: ignore[assignment]
-    states.append(observe(place))
+    states.append(observe(place / "index"))
     OPERATIONS[request["operation"]].run(place)
     os.replace = replace
-    states.append(observe(place))
+    states.append(observe(place / "index"))
     return {"states": states, "content": content(place), "unnamed": unnamed(place)}
 
 
 def _recover(request: dict[str, Any]) -> object:
     """What is seen now; then run again, and what is seen then."""
     place = Path(request["place"])
-    before = observe(place)
+    before = observe(place / "index")
     OPERATIONS[request["operation"]].run(place)
-    return {"before": before, "after": observe(place), "content": content(place), "unnamed": unnamed(place)}
+    return {"before": before, "after": observe(place / "index"), "content": content(place), "unnamed": unnamed(place)}
 
 
 def _watch(request: dict[str, Any]) -> object:
-    return observe(Path(request["place"]))
+    return observe(Path(request["place"]) / "index")
 
 
 REQUESTS = {"prepare": _prepare, "run": _run, "record": _record, "recover": _recover, "observe": _watch}

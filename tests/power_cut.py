@@ -182,6 +182,10 @@ class Disk:
 
     # ------------------------------------------------------------ what a cut leaves
 
+    def now(self) -> dict[str, bytes | None]:
+        """As the running system sees it."""
+        return self._left(lambda _: False, lambda _: "data")
+
     def states(self, random_: random.Random) -> Iterator[tuple[str, dict[str, bytes | None]]]:
         """Ways the disk may look if power goes now: {path: content, None for folders}, each with a name."""
         yield "only what is safe", self._left(lambda _: True, lambda _: "safe")

@@ -8,14 +8,12 @@ from typing import Any
 
 import click
 
+# whether it may be read is said later, with whom to ask
+_PATH = click.Path(path_type=Path, readable=False)
 _OPTIONS = (
-    click.option("--datadir", type=click.Path(path_type=Path), help="Bitcoin Core's data folder. Default: Core's own."),
-    click.option(
-        "--blocksdir", type=click.Path(path_type=Path), help="The folder that holds the blk*.dat files themselves."
-    ),
-    click.option(
-        "--conf", type=click.Path(path_type=Path), help="The node's bitcoin.conf. Default: the data folder's."
-    ),
+    click.option("--datadir", type=_PATH, help="Bitcoin Core's data folder. Default: Core's own."),
+    click.option("--blocksdir", type=_PATH, help="The folder that holds the blk*.dat files themselves."),
+    click.option("--conf", type=_PATH, help="The node's bitcoin.conf. Default: the data folder's."),
     click.option("--magic", metavar="HEX", help="Network magic of a custom signet, 8 hex digits."),
 )
 

@@ -27,6 +27,14 @@ _REASONS = {
     errno.EPERM: "no permission to write here",
 }
 
+_REMEDIES = {
+    errno.EFBIG: "raise the limit (ulimit -f)",
+    errno.EROFS: "make it writable, or choose another place with --index,",
+    errno.EIO: "check the disk",
+    errno.EACCES: "choose a place that this user may write to",
+    errno.EPERM: "choose a place that this user may write to",
+}
+
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
@@ -40,7 +48,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise NoSpaceError(
             f"cannot write: {_REASONS[error.errno]}",
             path=named,
-            remedy="What was committed before is intact; make room and run the same command again",
+            remedy=f"What was committed before is intact; {_REMEDIES.get(error.errno, 'make room')} and run the same "
+            "command again",
         ) from error
 
 
