@@ -104,12 +104,12 @@ def main() -> None:
     arguments = parser.parse_args()
     shutil.rmtree(arguments.index, ignore_errors=True)
     started = time.perf_counter()
-    numba_cache.prepare()
-    from utxo_index.build import build_index
+    with numba_cache.loading():
+        from utxo_index.build import build_index
 
-    for module in numba_cache.kernel_modules():
-        importlib.import_module(module)
-    import pyarrow.parquet  # noqa: F401
+        for module in numba_cache.kernel_modules():
+            importlib.import_module(module)
+        import pyarrow.parquet  # noqa: F401
 
     options: dict[str, Any] = {}
     if "with_utxos" in inspect.signature(build_index).parameters:

@@ -208,9 +208,9 @@ def _numpy() -> Backend:
 def _numba() -> Backend:
     from utxo_index import numba_cache
 
-    numba_cache.prepare()
     try:
-        from utxo_index_cpu_fallback import numba_backend
+        with numba_cache.loading():
+            from utxo_index_cpu_fallback import numba_backend
     except ImportError as error:
         raise BackendUnavailable(
             f"backend numba: numba cannot be imported here ({error})",

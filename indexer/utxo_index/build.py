@@ -23,6 +23,7 @@ from .core_files.block_folder import BlockFolder, open_block_folder
 from .core_files.header_tree import scan_folder
 from .core_files.undo_pairing import pair_undo
 from .errors import UsageError
+from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
 from .tables.lock import IndexLock
@@ -60,6 +61,7 @@ def build_index(
     add_utxos: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
+    node: NodeQuestion | None = None,
     progress: Progress | None = None,
     part_blocks: int = PART_BLOCKS,
     range_blocks: int = RANGE_BLOCKS,
@@ -76,6 +78,7 @@ def build_index(
     with_utxos : write the table `utxos`, too; with_scripts : with the column `script` in it.
     add_utxos : add it to a complete index without, for that index's tip; everything else in it stays as it is.
     rebuild : start anew beside the old index and replace it when done. dry_run : read headers only.
+    node : whom to ask for the node's own best block.
     part_blocks, range_blocks, checkpoint_blocks, commit_bytes : the cut of the work; other values than the format's are
         for tests.
 
@@ -106,7 +109,11 @@ def build_index(
             found.tip_hash[::-1].hex(),
             notes=_complete_notes(found, with_utxos, with_scripts),
         )
-    chain = _read_headers(folder, threads, stop_height, found, progress)
+    # before the files are looked at: what the node calls its best block is in them then
+    node_tip, problem = node.best_block(folder.chain) if node is not None and found is None else (None, None)
+    if problem is not None:
+        progress.note(problem)
+    chain = _read_headers(folder, threads, stop_height, found, node_tip, progress)
     facts: dict[str, Any] = {
         "tip_height": chain.tip_height,
         "tip_hash": chain.tip_hash[::-1].hex(),
@@ -115,7 +122,9 @@ def build_index(
         "index_bytes_needed": _bytes_needed(chain, with_utxos, with_scripts, add_utxos),
     }
     notes = []
-    if chain.equal_work_tie and not add_utxos:
+    if chain.node_chose_tip:
+        notes.append("The tip is the node's choice; by work alone the files' best would be another block.")
+    elif chain.equal_work_tie and not add_utxos:
         notes.append("Another tip with the same work is in the files; the one that was stored first is taken.")
     if dry_run:
         return BuildReport("dry run", **facts, seconds=time.monotonic() - started, notes=notes)
@@ -133,7 +142,8 @@ def build_index(
                 folder.chain,
                 chain.tip_height,
                 chain.tip_hash,
-                notes={"equal_work_tie": chain.equal_work_tie},
+                notes={"equal_work_tie": chain.equal_work_tie}
+                | ({"node_chose_tip": True} if chain.node_chose_tip else {}),
                 with_utxos=with_utxos,
                 with_scripts=with_scripts,
                 part_blocks=part_blocks,
@@ -181,7 +191,12 @@ def _complete_notes(found: Manifest, with_utxos: bool, with_scripts: bool) -> li
 
 
 def _read_headers(
-    folder: BlockFolder, threads: int, stop_height: int | None, found: Manifest | None, progress: Progress
+    folder: BlockFolder,
+    threads: int,
+    stop_height: int | None,
+    found: Manifest | None,
+    node_tip: bytes | None,
+    progress: Progress,
 ) -> BestChain:
     if found is not None and stop_height not in (None, found.tip_height):
         raise UsageError(
@@ -193,7 +208,7 @@ def _read_headers(
     pairing = pair_undo(tree)
     if found is not None:
         return find_best_chain(tree, pairing, tip_hash=found.tip_hash)
-    return find_best_chain(tree, pairing, stop_height=stop_height)
+    return find_best_chain(tree, pairing, stop_height=stop_height, node_tip=node_tip)
 
 
 def _bytes_needed(chain: BestChain, with_utxos: bool, with_scripts: bool, add_utxos: bool) -> int:

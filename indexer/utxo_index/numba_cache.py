@@ -8,13 +8,15 @@ And without a writable folder numba fails at import; here it gets a temporary on
 from __future__ import annotations
 
 import atexit
+import gc
 import hashlib
 import importlib.util
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from utxo_index import __version__
@@ -44,6 +46,23 @@ def prepare() -> Path:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
     return folder
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Around the import of kernels: prepares, and puts off the garbage collector.
+
+    It makes half a million objects, all of which stay: looking through them again and again takes a tenth of the time.
+    """
+    prepare()
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if collects:
+            gc.enable()
 
 
 def cache_folder() -> Path:

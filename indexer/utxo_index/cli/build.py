@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from utxo_index.cli.index_option import chain_options, default_folder, folder_from_user, index_option
-from utxo_index.errors import NoSpaceError
+from utxo_index.cli.node_options import RpcOptions, rpc_options
+from utxo_index.errors import NoSpaceError, SnapshotNeededError
 from utxo_index.progress import LineProgress, NotesOnly, Progress, Quiet, RichProgress
 
 if TYPE_CHECKING:
     from utxo_index.build import BuildReport
     from utxo_index.chains import Chain
+    from utxo_index.node.rpc_access import RpcAccess
 
 MOST_DEFAULT_THREADS = 8
 """At about 1 GB/s each, more threads than this wait for the disk, and each costs memory."""
@@ -30,6 +32,7 @@ MOST_DEFAULT_THREADS = 8
 @click.option("--conf", type=click.Path(path_type=Path), help="The node's bitcoin.conf. Default: the data folder's.")
 @chain_options
 @click.option("--magic", metavar="HEX", help="Network magic of a custom signet, 8 hex digits.")
+@rpc_options
 @index_option
 @click.option(
     "--threads", type=click.IntRange(min=1), help=f"Default: the cores there are, at most {MOST_DEFAULT_THREADS}."
@@ -66,11 +69,13 @@ def build(
     dry_run: bool,
     quiet: bool,
     progress: str,
+    rpc: RpcOptions,
 ) -> None:
     """Build an index from a node's block files.
 
-    Reads blk*.dat, rev*.dat and xor.dat, and nothing else; the node may be running. An interrupted build goes on where
-    it was when the same command is given again.
+    Reads blk*.dat, rev*.dat and xor.dat, and nothing else; the node may be running. If it answers, its own best block
+    is the tip, else the one with the most work in the files. An interrupted build goes on where it was when the same
+    command is given again.
     """
     from utxo_index import numba_cache
     from utxo_index.node.folder import resolve_node
@@ -79,15 +84,24 @@ def build(
     node = resolve_node(datadir=datadir, blocksdir=blocksdir, conf=conf, chain=chain, magic=magic)
     shown.note(node.origin)
     # The first import of the kernels compiles them; not for a command line that was wrong.
-    numba_cache.prepare()
-    from utxo_index.build import build_index
+    with numba_cache.loading():
+        from utxo_index.build import build_index
+    from utxo_index.node.dumptxoutset import snapshot_advice
+    from utxo_index.node.tip import NodeQuestion
 
     said = folder_from_user(index, chain)
     chosen: list[Path] = []
+    chosen_chain: list[Chain] = []
 
     def index_folder(of_chain: Chain) -> Path:
+        chosen_chain.append(of_chain)
         chosen.append(said if said is not None else default_folder(of_chain))
         return chosen[-1]
+
+    def rpc_access(of_chain: Chain) -> RpcAccess | None:
+        if node.datadir is None and not rpc.is_asked_for:  # whose files these are is not known
+            return None
+        return rpc.access(of_chain, datadir=node.datadir, conf=conf)
 
     try:
         report = build_index(
@@ -103,8 +117,13 @@ def build(
             add_utxos=add_utxos,
             rebuild=rebuild,
             dry_run=dry_run,
+            node=NodeQuestion(rpc_access, must_answer=rpc.is_asked_for),
             progress=shown,
         )
+    except SnapshotNeededError as error:
+        if chosen:  # so the network is known
+            error.remedy = f"{error.remedy}. {snapshot_advice(chosen_chain[0], node.datadir)}"
+        raise
     finally:
         shown.done()
     for note in report.notes:

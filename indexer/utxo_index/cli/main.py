@@ -27,6 +27,7 @@ COMMANDS = {
     "status": "utxo_index.cli.status:status",
     **{metric.name.replace("_", "-"): f"utxo_index.cli.queries:{metric.name}" for metric in METRICS},
     "export": "utxo_index.cli.export:export",
+    "headers": "utxo_index.cli.headers:headers",
     "verify": "utxo_index.cli.verify:verify",
     "warmup": "utxo_index.cli.warmup:warmup",
     "completion": "utxo_index.cli.completion:completion",

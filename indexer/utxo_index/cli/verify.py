@@ -33,9 +33,9 @@ def verify(index: Path | None, chain: str | None, format_: str) -> None:
 
     from utxo_index import numba_cache
 
-    numba_cache.prepare()
+    with numba_cache.loading():
+        from utxo_index.verify import verify_index
     from utxo_index.cli.build import default_threads
-    from utxo_index.verify import verify_index
 
     folder = resolve_index(index, chain)
     results: list[CheckResult] = []

@@ -29,7 +29,8 @@ class BestChain:
     file_numbers : int32[n]; blk_offsets, blk_sizes, rev_offsets, rev_sizes : int64[n], of block and undo bytes
     (genesis:
         undo size 0)
-    equal_work_tie : another tip with undo has the same work; the one stored first was taken
+    equal_work_tie : another tip with undo has the same work; the one stored first was taken, or the node's
+    node_chose_tip : the tip is the node's choice, and by the files alone it would be another
     known_from : nothing is known of blocks below, where only some of the files were looked at: zeros stand there
     """
 
@@ -42,6 +43,7 @@ class BestChain:
     rev_offsets: NDArray[np.int64]
     rev_sizes: NDArray[np.int64]
     equal_work_tie: bool
+    node_chose_tip: bool = False
     known_from: int = 0
 
     @property
@@ -59,10 +61,12 @@ def find_best_chain(
     *,
     stop_height: int | None = None,
     tip_hash: bytes | None = None,
+    node_tip: bytes | None = None,
     connected_roots: NDArray[np.bool_] | None = None,
 ) -> BestChain:
     """The best chain, up to `stop_height` (inclusive), or the chain that ends with the block `tip_hash`.
 
+    node_tip : hash of the node's own best block; where that is a connected block of these files, it is the tip
     connected_roots : bool[tree.n_roots], which roots of a tree of some of the files are known to be connected; None:
         all
 
@@ -84,9 +88,13 @@ def find_best_chain(
     tips = tree.most_work(np.flatnonzero(connected))
     tip = int(tips[0])  # entries are in order of (file, offset): the one stored first
     tie = len(tips) > 1
+    files_tip = tip
+    nodes = _connected_blocks(tree, connected, node_tip) if node_tip is not None else tips[:0]
+    if len(nodes):
+        tip = int(nodes[0])
+        tie = tie and tip in tips
     if tip_hash is not None:
-        same = (tree.hashes == np.frombuffer(tip_hash, np.uint8)).all(axis=1)
-        found = np.flatnonzero(same & connected)
+        found = _connected_blocks(tree, connected, tip_hash)
         if not len(found):
             raise ChainError(
                 f"block {tip_hash[::-1].hex()}, which the unfinished build goes to, is not in these files any more",
@@ -95,7 +103,7 @@ def find_best_chain(
             )
         tip = int(found[0])
     if stop_height is None or stop_height > int(tree.height[tip]):
-        if tip_hash is None:
+        if tip_hash is None and not len(nodes):
             refuse_gap_above(tree, pairing, connected, tip)
             refuse_damaged_tip(tree, pairing, connected, tip)
         if stop_height is not None:
@@ -133,8 +141,14 @@ def find_best_chain(
         by_height(rev_offsets),
         by_height(rev_sizes),
         tie,
+        len(nodes) > 0 and tip != files_tip,
         known_from,
     )
+
+
+def _connected_blocks(tree: HeaderTree, connected: NDArray[np.bool_], block_hash: bytes) -> NDArray[np.int64]:
+    """Entries of a connected block by its hash (internal order)."""
+    return np.flatnonzero((tree.hashes == np.frombuffer(block_hash, np.uint8)).all(axis=1) & connected)
 
 
 def _path_to(tree: HeaderTree, tip: int) -> list[int]:

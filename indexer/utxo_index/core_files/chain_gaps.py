@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BlockFileError, ChainError, UndoFileError
+from ..errors import BlockFileError, ChainError, SnapshotNeededError, UndoFileError
 from .block_check import bip34_height, block_bytes
 from .block_folder import REINDEX
 from .header_tree import HeaderTree, NeedsWholeTree
@@ -51,7 +51,7 @@ def _raise_undo_missing(tree: HeaderTree, connected: NDArray[np.bool_], pairing:
         f"Else: {REINDEX}."
         f" To build what is below: --stop-height {height - 1}"
     )
-    raise ChainError(
+    raise SnapshotNeededError(
         f"undo data is missing for block {tree.hash_hex(entry)}, while {above} blocks above have it "
         f"(up to height {int(tree.height[top])})",
         path=tree.folder.rev_path(tree.blk_scans[index].number),

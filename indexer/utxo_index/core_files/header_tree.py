@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BlockFileError, ChainError
+from ..errors import BlockFileError, SnapshotNeededError
 from .block_folder import REINDEX, BlockFolder
 from .header_tree_fns import UNLINKED, WORK_LIMBS, grow
 from .record_scan import BlkScan, RecordScan, scan_blk, scan_rev, target_of_bits
@@ -85,8 +85,12 @@ class HeaderTree:
         return bytes(self.hashes[entry][::-1]).hex()
 
 
+_LEAST_SCANS = 8
+"""Files scanned at a time, at least: the small reads wait for the disk, not for a core."""
+
+
 def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None]) -> HeaderTree:
-    """Scan every file, `threads` at a time, and link the headers. `advance(n)` is called with numbers of files done.
+    """Scan every file, several at a time, and link the headers. `advance(n)` is called with numbers of files done.
 
     Raises
     ------
@@ -99,7 +103,7 @@ def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None
         advance(1)
         return pair
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(max(threads, _LEAST_SCANS)) as pool:
         pairs = list(pool.map(scan, folder.file_numbers))
     return link_headers(folder, [blk for blk, _ in pairs], [rev for _, rev in pairs])
 
@@ -134,11 +138,11 @@ def link_headers(
     parent = entry_of(parents)
     genesis = int(entry_of(np.frombuffer(folder.chain.genesis_hash, np.uint8).reshape(1, 32))[0])
     if genesis == UNLINKED and known is None:
-        raise ChainError(
+        raise SnapshotNeededError(
             f"the genesis block of {folder.chain.name} is not in the files: a pruned node, or damage at the beginning",
             path=folder.blk_path(folder.file_numbers[0]),
             offset=0,
-            remedy="A build from genesis needs every block: an unpruned node",
+            remedy="A build from genesis needs every block: an unpruned node. Any other: a snapshot",
         )
     growing = _Growing(first_copy, parent, column("bits"))
     if genesis != UNLINKED:

@@ -6,7 +6,7 @@ A pure function of bytes and the chain's headers; each worker thread has its own
 from __future__ import annotations
 
 import hashlib
-import io
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from ..errors import BlockFileError, UndoFileError, UtxoIndexError
 from .best_chain import BestChain
 from .block_fns import MIN_OUTPUT_BYTES, MIN_TX_BYTES
-from .block_folder import REINDEX, XOR_KEY_BYTES, open_for_reading
+from .block_folder import REINDEX
 from .merkle_fns import LEVEL_SLACK_BYTES, SCRATCH_BYTES
-from .raw_load import JIT, SLACK
+from .raw_load import JIT
 from .record_scan import UNDO_CHECKSUM_BYTES
 from .sha256_fns import HAS_SHA_NI
 from .span_fns import (
@@ -41,6 +41,7 @@ from .span_fns import (
     parse_span,
     unmask,
 )
+from .span_loader import GAP_BYTES, SpanBytes, SpanLoader
 from .undo_checksum_fns import FINE, HEADER_BYTES, HEADER_CHANGED, WRONG_CHECKSUM, check_hashes
 from .undo_fns import MIN_COIN_BYTES
 
@@ -48,9 +49,6 @@ SPAN_BYTES = 4 << 20
 """A span's buffers stay in the second and third level of cache; 1 to 8 MiB measure the same, 16 MiB is slower."""
 
 FAST_CHECKSUMS = HAS_SHA_NI and JIT
-
-_GAP_BYTES = 1 << 16  # a gap this small is read over rather than making two reads
-_OPEN_FILES = 4  # a range touches one to three file pairs
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ _NO_KEYS = CoinKeys(np.uint64(0), np.uint64(0))
 
 
 class RangeReader:
-    """Workspace of one worker: two span buffers, per-block scratch, sums by creation height (16 bytes a block)."""
+    """Workspace of one worker: span buffers, per-block scratch, sums by creation height (16 bytes a block)."""
 
     def __init__(self, chain: BestChain, *, check_merkle: bool, coin_keys: CoinKeys | None = None) -> None:
         self.chain = chain
@@ -147,8 +145,6 @@ class RangeReader:
             if height < n and chain.hashes[height].tobytes() == block_hash:
                 self.kinds[height] = BIP30
         self.subsidies = chain.folder.chain.subsidies_sats(0, n)
-        self.blk = np.zeros(0, np.uint8)
-        self.rev = np.zeros(0, np.uint8)
         self.scratch = Scratch(
             n_inputs=np.zeros(0, np.int64),
             out_sats=np.zeros(0, np.int64),
@@ -163,7 +159,7 @@ class RangeReader:
         )
         self.spends = SpendRows(np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int32))
         self._no_coins = CoinBuffer(0)
-        self._files: dict[tuple[int, bool], io.FileIO] = {}
+        self._loader = SpanLoader(chain)
 
     def read(self, first_height: int, end_height: int, coins: CoinBuffer | None = None) -> RangeColumns:
         """Columns of heights [first_height, end_height).
@@ -183,8 +179,9 @@ class RangeReader:
         if coins is not None and self.coin_keys is not None:
             blk_bytes, rev_bytes = int(chain.blk_sizes[heights].sum()), int(chain.rev_sizes[heights].sum())
             coins.expect(blk_bytes, rev_bytes, self.coin_keys.with_scripts)
-        for span in self._spans(order):
-            self._read_span(span, first_height, block_rows, counters, coins)
+        with closing(self._loader.load(self._spans(order))) as spans:
+            for span in spans:
+                self._parse_span(span, first_height, block_rows, counters, coins)
         starts, ends = block_rows[:, ROW_START], block_rows[:, ROW_END]
         n_rows = int(counters[N_ROWS])
         if n > 1 and (starts[1:] < starts[:-1]).any():  # blocks were stored out of order: bring rows into height order
@@ -198,9 +195,7 @@ class RangeReader:
         return RangeColumns(first_height, block_rows, ends - starts, spends, rows, int(counters[N_IN_ROWS]))
 
     def close(self) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        self._loader.close()
 
     # ------------------------------------------------------------ spans
 
@@ -217,7 +212,7 @@ class RangeReader:
             undo_bytes += undo[i - 1] + UNDO_CHECKSUM_BYTES
             if (
                 files[i] != files[i - 1]
-                or starts[i] - ends[i - 1] > _GAP_BYTES
+                or starts[i] - ends[i - 1] > GAP_BYTES
                 or ends[i] - starts[cuts[-1]] > SPAN_BYTES
                 or undo_bytes + undo[i] > SPAN_BYTES
             ):
@@ -225,24 +220,21 @@ class RangeReader:
                 undo_bytes = 0
         return np.split(order, cuts[1:])
 
-    def _read_span(
+    def _parse_span(
         self,
-        span: NDArray[np.int64],
+        span: SpanBytes,
         first_height: int,
         block_rows: NDArray[np.int64],
         counters: NDArray[np.int64],
         coins: CoinBuffer | None,
     ) -> None:
-        chain = self.chain
-        number = int(chain.file_numbers[span[0]])
-        blk_sizes, rev_sizes = chain.blk_sizes[span], chain.rev_sizes[span]
-        n = len(span)
-        self.blk, blk_offsets = self._load(self.blk, number, chain.blk_offsets[span], blk_sizes, undo=False)
-        trailers = np.where(rev_sizes > 0, UNDO_CHECKSUM_BYTES, 0)
-        self.rev, rev_offsets = self._load(self.rev, number, chain.rev_offsets[span], rev_sizes + trailers, undo=True)
-        unmask(self.blk, blk_offsets, blk_sizes, n, self.key)
-        unmask(self.rev, rev_offsets, rev_sizes + trailers, n, self.key)
-        self._check_hashes(span, blk_offsets, rev_offsets, rev_sizes)
+        heights, blk, rev = span.heights, span.blk, span.rev
+        blk_offsets, rev_offsets = span.blk_offsets, span.rev_offsets
+        blk_sizes, rev_sizes = span.blk_sizes, span.rev_sizes
+        n = len(heights)
+        unmask(blk, blk_offsets, blk_sizes, n, self.key)
+        unmask(rev, rev_offsets, rev_sizes + np.where(rev_sizes > 0, UNDO_CHECKSUM_BYTES, 0), n, self.key)
+        self._check_hashes(span)
         self._reserve_for_block(int(blk_sizes.max()), int(rev_sizes.max()))
         self._reserve_rows(int(counters[N_ROWS]), int(rev_sizes.sum()) // MIN_COIN_BYTES)
         keys = self.coin_keys if coins is not None and self.coin_keys is not None else _NO_KEYS
@@ -250,108 +242,31 @@ class RangeReader:
         if coins is not None:
             coins.reserve(counters, int(blk_sizes.sum()), int(rev_sizes.sum()), n, keys.with_scripts)
         bad, where = parse_span(
-            self.blk, blk_offsets, blk_sizes, self.rev, rev_offsets, rev_sizes, n,
-            span - first_height, span, self.subsidies[span], self.kinds[span],
+            blk, blk_offsets, blk_sizes, rev, rev_offsets, rev_sizes, n,
+            heights - first_height, heights, self.subsidies[heights], self.kinds[heights],
             self.check_merkle, coins is not None, keys.with_scripts,
             self.scratch, self.spends, buffer.rows, counters, block_rows, keys.key0, keys.key1,
         )  # fmt: skip
         if bad >= 0:
-            raise self._error(int(span[bad]), int(where), int(blk_offsets[bad]), int(rev_offsets[bad]))
-
-    def _load(
-        self, buf: NDArray[np.uint8], number: int, offsets: NDArray[np.int64], sizes: NDArray[np.int64], *, undo: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Read pieces of one file into `buf` (grown when needed), each at a position equal to its offset mod 8 (for
-        the XOR key).
-
-        Returns the buffer and the pieces' positions in it.
-        """
-        wanted = np.flatnonzero(sizes)
-        positions = np.zeros(len(offsets), np.int64)
-        if not len(wanted):
-            return (buf if len(buf) else np.zeros(SLACK, np.uint8)), positions
-        by_offset = wanted[np.argsort(offsets[wanted], kind="stable")]
-        starts, ends = offsets[by_offset], offsets[by_offset] + sizes[by_offset]
-        run = np.concatenate(([True], starts[1:] - ends[:-1] > _GAP_BYTES))
-        run_id = np.cumsum(run) - 1
-        run_start = starts[run] & ~(XOR_KEY_BYTES - 1)
-        run_end = np.maximum.reduceat(ends, np.flatnonzero(run))
-        lengths = (run_end - run_start + XOR_KEY_BYTES - 1) & ~(XOR_KEY_BYTES - 1)
-        run_at = np.concatenate(([0], np.cumsum(lengths)))
-        if run_at[-1] + SLACK > len(buf):
-            buf = np.zeros(int(run_at[-1]) + SLACK + (1 << 20), np.uint8)
-        view = buf.data
-        for start, end, at in zip(run_start.tolist(), run_end.tolist(), run_at.tolist(), strict=False):
-            self._read_into(number, start, view[at : at + end - start], undo=undo)
-        positions[by_offset] = run_at[run_id] + starts - run_start[run_id]
-        return buf, positions
-
-    def _read_into(self, number: int, offset: int, view: memoryview, *, undo: bool) -> None:
-        folder = self.chain.folder
-        path = folder.rev_path(number) if undo else folder.blk_path(number)
-        file = self._files.get((number, undo))
-        if file is None:
-            while len(self._files) >= 2 * _OPEN_FILES:
-                self._files.pop(next(iter(self._files))).close()
-            file = self._files[number, undo] = open_for_reading(path, undo=undo)
-        done = 0
-        try:
-            file.seek(offset)
-            while done < len(view):
-                got = file.readinto(view[done:])
-                if not got:
-                    break
-                done += got
-        except OSError as error:
-            kind = UndoFileError if undo else BlockFileError
-            raise kind(f"cannot be read ({error.strerror})", path=path, offset=offset + done) from error
-        if done < len(view):
-            kind = UndoFileError if undo else BlockFileError
-            raise kind("the file became shorter while it was read", path=path, offset=offset + done, remedy=REINDEX)
+            raise self._error(int(heights[bad]), int(where), int(blk_offsets[bad]), int(rev_offsets[bad]))
 
     # ------------------------------------------------------------ checks
 
-    def _check_hashes(
-        self,
-        span: NDArray[np.int64],
-        blk_offsets: NDArray[np.int64],
-        rev_offsets: NDArray[np.int64],
-        rev_sizes: NDArray[np.int64],
-    ) -> None:
+    def _check_hashes(self, span: SpanBytes) -> None:
         """The header is still the one that was scanned, and the undo data has its checksum."""
-        hashes = self.chain.hashes[span]
+        hashes = self.chain.hashes[span.heights]
         if FAST_CHECKSUMS:
             bad, what = check_hashes(
-                self.blk, blk_offsets, hashes.reshape(-1), self.rev, rev_offsets, rev_sizes, len(span)
+                span.blk, span.blk_offsets, hashes.reshape(-1), span.rev, span.rev_offsets, span.rev_sizes, len(hashes)
             )
         else:
-            bad, what = self._check_by_hashlib(hashes, blk_offsets, rev_offsets, rev_sizes)
+            bad, what = _check_by_hashlib(hashes, span)
         if what == HEADER_CHANGED:
-            raise self._block_error(int(span[bad]), "the block's header changed since it was scanned", 0)
+            raise self._block_error(int(span.heights[bad]), "the block's header changed since it was scanned", 0)
         if what == WRONG_CHECKSUM:
-            raise self._undo_error(int(span[bad]), "the undo data does not have its checksum", int(rev_sizes[bad]))
-
-    def _check_by_hashlib(
-        self,
-        hashes: NDArray[np.uint8],
-        blk_offsets: NDArray[np.int64],
-        rev_offsets: NDArray[np.int64],
-        rev_sizes: NDArray[np.int64],
-    ) -> tuple[int, int]:
-        """`check_hashes` for CPUs without SHA instructions, where OpenSSL is faster than our plain form."""
-        sha256 = hashlib.sha256
-        blk, rev = self.blk.data, self.rev.data
-        for i in range(len(hashes)):
-            b, r, size = int(blk_offsets[i]), int(rev_offsets[i]), int(rev_sizes[i])
-            if sha256(sha256(blk[b : b + HEADER_BYTES]).digest()).digest() != hashes[i].tobytes():
-                return i, HEADER_CHANGED
-            if not size:
-                continue
-            state = sha256(blk[b + 4 : b + 36])
-            state.update(rev[r : r + size])
-            if sha256(state.digest()).digest() != rev[r + size : r + size + UNDO_CHECKSUM_BYTES]:
-                return i, WRONG_CHECKSUM
-        return len(hashes), FINE
+            raise self._undo_error(
+                int(span.heights[bad]), "the undo data does not have its checksum", int(span.rev_sizes[bad])
+            )
 
     def _error(self, height: int, where: int, blk_offset: int, rev_offset: int) -> UtxoIndexError:
         code, at = where >> 40, where & ((1 << 40) - 1)
@@ -406,6 +321,23 @@ class RangeReader:
         if used + more > len(self.spends.value_sats):
             size = max(used + more, 3 * len(self.spends.value_sats) // 2)
             self.spends = SpendRows(*(_grown(column, used, size) for column in self.spends))
+
+
+def _check_by_hashlib(hashes: NDArray[np.uint8], span: SpanBytes) -> tuple[int, int]:
+    """`check_hashes` for CPUs without SHA instructions, where OpenSSL is faster than our plain form."""
+    sha256 = hashlib.sha256
+    blk, rev = span.blk.data, span.rev.data
+    for i in range(len(hashes)):
+        b, r, size = int(span.blk_offsets[i]), int(span.rev_offsets[i]), int(span.rev_sizes[i])
+        if sha256(sha256(blk[b : b + HEADER_BYTES]).digest()).digest() != hashes[i].tobytes():
+            return i, HEADER_CHANGED
+        if not size:
+            continue
+        state = sha256(blk[b + 4 : b + 36])
+        state.update(rev[r : r + size])
+        if sha256(state.digest()).digest() != rev[r + size : r + size + UNDO_CHECKSUM_BYTES]:
+            return i, WRONG_CHECKSUM
+    return len(hashes), FINE
 
 
 def _grown(old: NDArray[Any], used: int, size: int) -> NDArray[Any]:

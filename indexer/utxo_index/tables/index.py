@@ -120,6 +120,11 @@ class Index:
         """Whether another chain of equal work was in the block files when the index was built."""
         return bool(self.notes.get("equal_work_tie", False))
 
+    @property
+    def node_chose_tip(self) -> bool:
+        """Whether the tip is the node's own choice, where by the block files alone it would have been another."""
+        return bool(self.notes.get("node_chose_tip", False))
+
     def block_hash(self, height: int) -> bytes:
         """Hash of the block at `height`, internal byte order. Raises UsageError for a height beyond the tip."""
         self._require(height)

@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from filelock import FileLock, Timeout
-
 from utxo_index.errors import IndexLockedError
 from utxo_index.tables.durable_files import disk_errors
 
@@ -23,6 +21,8 @@ class IndexLock:
     """
 
     def __init__(self, folder: Path) -> None:
+        from filelock import FileLock, Timeout  # here: it imports asyncio, and an index is mostly read
+
         self._pid_file = folder / PID_NAME
         self._lock = FileLock(folder / LOCK_NAME, timeout=0)
         with disk_errors(folder):
