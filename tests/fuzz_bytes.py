@@ -153,7 +153,7 @@ def write_seeds(place: Path) -> None:
     seeds["conf"] = [
         b"chain=signet\ndatadir=/x # home\n[signet]\nrpcport=1\nnoblocksdir=1\n",
         b"testnet=1\nincludeconf=other.conf\nregtest.rpcuser=a\nrpcpassword=b#c\n[main]\n\0"
-        + b'{"chain": "main", "prune": 1}',
+        b'{"chain": "main", "prune": 1}',
     ]
     seeds["prices"] = [
         b"date,close\n2020-01-01,7200.174\n2020-01-02,6985.47\n",

@@ -30,7 +30,7 @@ def main() -> None:
     blocks += [chain[-1].child(pays, undo=undo, claim_sats=0) for name, undo in UNDO.items() if name != "right"]
     n_refused = 0
     before = None
-    for number, block in enumerate([chain[-1].child(), *blocks]):
+    for block in (chain[-1].child(), *blocks):
         with tempfile.TemporaryDirectory() as place:
             folder = write_folder(Path(place) / "blocks", [FilePair.of(*chain, block)])
             try:
@@ -41,7 +41,7 @@ def main() -> None:
             before = peak_bytes()
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (used + ROOM_BYTES, used + ROOM_BYTES))
-    print(n_refused, number, (peak_bytes() - (before or 0)) >> 20)
+    print(n_refused, len(blocks), (peak_bytes() - (before or 0)) >> 20)
 
 
 main()

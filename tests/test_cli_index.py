@@ -124,6 +124,7 @@ def test_status_json(utxo_index, index):
         "n_utxos": 6029,
         "supply_sats": 1384442251802,
         "equal_work_tie": False,
+        "node_chose_tip": False,
         "blocks_rows": 1001,
         "blocks_bytes": stats["blocks"][1],
         "spends_rows": stats["spends"][0],

@@ -1,7 +1,7 @@
 """libFuzzer on every parser for a moment, from the corpus in tests/data/fuzz; UTXO_INDEX_SOAK=1 lets it run for long.
 
-UTXO_INDEX_FUZZ_SECONDS says how long for each. What it finds is written beside the corpus's own files: mend it, and keep
-the input there as found-N.
+UTXO_INDEX_FUZZ_SECONDS says how long for each. What it finds is written beside the corpus's own files: mend it,
+and keep the input there as found-N.
 """
 
 from __future__ import annotations

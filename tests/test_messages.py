@@ -84,7 +84,7 @@ def test_verbose_and_quiet(blocks, tmp_path, capsys):
     command = ["build", "--progress", "never", "--blocksdir", str(blocks), "--index"]
     assert run([*command, str(tmp_path / "a"), "-v"]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert [line[:9] for line in lines if line.startswith("commit")] == [f"commit {n}:" for n in (1, 2, 3, 4)]
+    assert sum(line.startswith("commit ") for line in lines) == 4
     assert not any(".parquet" in line for line in lines)
     assert run([*command, str(tmp_path / "b"), "-vv"]) == 0
     assert "spends/spends-0000000-0000008.parquet: " in capsys.readouterr().err

@@ -24,6 +24,7 @@ from .core_files.block_folder import BlockFolder, open_block_folder
 from .core_files.header_tree import scan_folder
 from .core_files.undo_pairing import pair_undo
 from .errors import UsageError
+from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
 from .stopping import StopAfterCommit
@@ -63,6 +64,7 @@ def build_index(
     add_utxos: bool = False,
     rebuild: bool = False,
     dry_run: bool = False,
+    node: NodeQuestion | None = None,
     progress: Progress | None = None,
     stop: StopAfterCommit | None = None,
     part_blocks: int = PART_BLOCKS,
@@ -82,6 +84,7 @@ def build_index(
     rebuild : start anew beside the old index and replace it when done. dry_run : write nothing, read headers and a few
         ranges to measure the speed.
     stop : told of every commit; entered while the index is written.
+    node : whom to ask for the node's own best block.
     part_blocks, range_blocks, checkpoint_blocks, commit_bytes : the cut of the work; other values than the format's are
         for tests.
 
@@ -112,7 +115,11 @@ def build_index(
             found.tip_hash[::-1].hex(),
             notes=_complete_notes(found, with_utxos, with_scripts),
         )
-    chain = _read_headers(folder, threads, stop_height, found, progress)
+    # before the files are looked at: what the node calls its best block is in them then
+    node_tip, problem = node.best_block(folder.chain) if node is not None and found is None else (None, None)
+    if problem is not None:
+        progress.note(problem)
+    chain = _read_headers(folder, threads, stop_height, found, node_tip, progress)
     facts: dict[str, Any] = {
         "tip_height": chain.tip_height,
         "tip_hash": chain.tip_hash[::-1].hex(),
@@ -121,7 +128,9 @@ def build_index(
         "index_bytes_needed": index_bytes(chain, with_utxos=with_utxos, with_scripts=with_scripts, add_utxos=add_utxos),
     }
     notes = []
-    if chain.equal_work_tie and not add_utxos:
+    if chain.node_chose_tip:
+        notes.append("The tip is the node's choice; by work alone the files' best would be another block.")
+    elif chain.equal_work_tie and not add_utxos:
         notes.append("Another tip with the same work is in the files; the one that was stored first is taken.")
     if dry_run:
         progress.phase("Measuring", 0, 0)
@@ -141,7 +150,8 @@ def build_index(
                 folder.chain,
                 chain.tip_height,
                 chain.tip_hash,
-                notes={"equal_work_tie": chain.equal_work_tie},
+                notes={"equal_work_tie": chain.equal_work_tie}
+                | ({"node_chose_tip": True} if chain.node_chose_tip else {}),
                 with_utxos=with_utxos,
                 with_scripts=with_scripts,
                 part_blocks=part_blocks,
@@ -191,7 +201,12 @@ def _complete_notes(found: Manifest, with_utxos: bool, with_scripts: bool) -> li
 
 
 def _read_headers(
-    folder: BlockFolder, threads: int, stop_height: int | None, found: Manifest | None, progress: Progress
+    folder: BlockFolder,
+    threads: int,
+    stop_height: int | None,
+    found: Manifest | None,
+    node_tip: bytes | None,
+    progress: Progress,
 ) -> BestChain:
     if found is not None and stop_height not in (None, found.tip_height):
         raise UsageError(
@@ -203,7 +218,7 @@ def _read_headers(
     pairing = pair_undo(tree)
     if found is not None:
         return find_best_chain(tree, pairing, tip_hash=found.tip_hash)
-    return find_best_chain(tree, pairing, stop_height=stop_height)
+    return find_best_chain(tree, pairing, stop_height=stop_height, node_tip=node_tip)
 
 
 def _remove_unless_same(folder: Path, chain: BestChain, with_utxos: bool, with_scripts: bool) -> None:

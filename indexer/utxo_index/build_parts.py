@@ -149,10 +149,10 @@ class PartsBuild:
         coins: Iterator[UtxoRows] = iter(())
         if self._resolver is not None:
             with_scripts = self._resolver.with_scripts
-            coins = (_utxo_rows(rows, with_scripts) for rows in buffer.coin_chunks(part_first))
+            coins = (utxo_rows(rows, with_scripts) for rows in buffer.coin_chunks(part_first))
         if writer.is_addition:
             return writer.prepare_part(part_first, utxos=coins)
-        blocks = _blocks_columns(self._chain, buffer.block_rows(part_first), part_first)
+        blocks = blocks_columns(self._chain, buffer.block_rows(part_first), part_first)
         return writer.prepare_part(part_first, blocks, buffer.spend_chunks(part_first), coins)
 
     def _commit(self, *, wait: bool = False) -> None:
@@ -211,7 +211,8 @@ def commit_heights(writer: IndexWriter, sizes: NDArray[np.int64], commit_bytes: 
     return heights
 
 
-def _utxo_rows(rows: UnspentRows, with_scripts: bool) -> UtxoRows:
+def utxo_rows(rows: UnspentRows, with_scripts: bool) -> UtxoRows:
+    """Coins as columns of the table `utxos`."""
     columns: list[NDArray[Any] | BinaryColumn] = [
         rows.created_height,
         rows.value_sats,
@@ -225,7 +226,7 @@ def _utxo_rows(rows: UnspentRows, with_scripts: bool) -> UtxoRows:
     return UtxoRows(columns, rows.keys)
 
 
-def _blocks_columns(chain: BestChain, rows: NDArray[np.int64], first_height: int) -> dict[str, NDArray[Any]]:
+def blocks_columns(chain: BestChain, rows: NDArray[np.int64], first_height: int) -> dict[str, NDArray[Any]]:
     """Columns of the table `blocks` for heights from `first_height` on, one for each row of `rows`."""
     heights = slice(first_height, first_height + len(rows))
     return {

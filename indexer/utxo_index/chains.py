@@ -22,6 +22,8 @@ class Chain:
     `pow_limit`: the easiest target a header may claim.
     `bip30_unspendable`: (height, block hash) of blocks whose coinbase a later block repeated while it was unspent
     (BIP30's two cases). As in Core's coinstatsindex their outputs count as unspendable in their own block.
+    `has_retargets`: the target changes every 2,016 blocks. `has_easy_blocks`: a block 20 minutes behind its parent may
+    have the easiest target. `retargets_from_first`: the new target is reckoned from the period's first block (BIP 94).
     """
 
     name: str
@@ -31,6 +33,9 @@ class Chain:
     halving_interval: int
     pow_limit: int
     bip30_unspendable: frozenset[tuple[int, bytes]] = frozenset()
+    has_retargets: bool = True
+    has_easy_blocks: bool = False
+    retargets_from_first: bool = False
 
     def subsidy_sats(self, height: int) -> int:
         """Subsidy of one block in satoshis."""
@@ -73,6 +78,7 @@ CHAINS: dict[str, Chain] = {
             _hash("000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943"),
             210_000,
             _EASY_LIMIT,
+            has_easy_blocks=True,
         ),
         Chain(
             "testnet4",
@@ -81,6 +87,8 @@ CHAINS: dict[str, Chain] = {
             _hash("00000000da84f2bafbbc53dee25a72ae507ff4914b867c565be350b0da8bf043"),
             210_000,
             _EASY_LIMIT,
+            has_easy_blocks=True,
+            retargets_from_first=True,
         ),
         Chain(
             "signet",
@@ -97,6 +105,8 @@ CHAINS: dict[str, Chain] = {
             _hash("0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"),
             150,
             (1 << 255) - 1,
+            has_retargets=False,
+            has_easy_blocks=True,
         ),
     )
 }

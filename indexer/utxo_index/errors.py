@@ -103,6 +103,10 @@ class ChainError(InputError):
     """The blocks do not make the chain that was asked for: a gap, missing undo, a broken identity."""
 
 
+class SnapshotNeededError(ChainError):
+    """The block files do not go back to genesis: only with a snapshot of the set can there be an index."""
+
+
 class PriceFileError(InputError):
     """A price file cannot be used; `line` is the line (CSV) or row (Parquet, from 1) of the first bad record."""
 
@@ -119,6 +123,30 @@ class NodeAccessError(UtxoIndexError):
     """The node's files may not be read, or the node does not answer."""
 
     exit_code = 4
+
+
+class NodeUnreachableError(NodeAccessError):
+    """The node does not answer now: nothing listens, a time limit passed, the connection was closed."""
+
+
+class NodeWarmingUpError(NodeUnreachableError):
+    """The node is starting and answers nothing else yet."""
+
+
+class NodeAuthError(NodeAccessError):
+    """The node refuses who asks, or nothing to say who asks was found."""
+
+
+class NodeAnswerError(NodeAccessError):
+    """What answers is no Bitcoin node's answer: not JSON, of another shape, without end."""
+
+
+class NodeRpcError(NodeAccessError):
+    """The node answered with an error; `code` is Bitcoin Core's number for it."""
+
+    def __init__(self, what: str, *, code: int, **fields: object) -> None:
+        super().__init__(what, **fields)  # type: ignore[arg-type]
+        self.code = code
 
 
 class IndexFolderError(UtxoIndexError):

@@ -11,13 +11,14 @@ import click
 
 from utxo_index.cli.index_option import chain_options, default_folder, folder_from_user, index_option
 from utxo_index.cli.messages import message_options
-from utxo_index.cli.node_options import node_options
-from utxo_index.errors import NoSpaceError
+from utxo_index.cli.node_options import RpcOptions, node_options, rpc_options
+from utxo_index.errors import NoSpaceError, SnapshotNeededError
 from utxo_index.progress import Progress
 
 if TYPE_CHECKING:
     from utxo_index.build import BuildReport
     from utxo_index.chains import Chain
+    from utxo_index.node.rpc_access import RpcAccess
 
 MOST_DEFAULT_THREADS = 8
 """At about 1 GB/s each, more threads than this wait for the disk, and each costs memory."""
@@ -26,6 +27,7 @@ MOST_DEFAULT_THREADS = 8
 @click.command(short_help="Build an index from a node's block files.")
 @node_options
 @chain_options
+@rpc_options
 @index_option
 @click.option(
     "--threads", type=click.IntRange(min=1), help=f"Default: the cores there are, at most {MOST_DEFAULT_THREADS}."
@@ -54,11 +56,13 @@ def build(
     rebuild: bool,
     dry_run: bool,
     shown: Progress,
+    rpc: RpcOptions,
 ) -> None:
     """Build an index from a node's block files.
 
-    Reads blk*.dat, rev*.dat and xor.dat, and nothing else; the node may be running. An interrupted build goes on where
-    it was when the same command is given again.
+    Reads blk*.dat, rev*.dat and xor.dat, and nothing else; the node may be running. If it answers, its own best block
+    is the tip, else the one with the most work in the files. An interrupted build goes on where it was when the same
+    command is given again.
     """
     from utxo_index import numba_cache
     from utxo_index.node.folder import resolve_node
@@ -68,31 +72,46 @@ def build(
     # The first import of the kernels compiles them; not for a command line that was wrong.
     with numba_cache.loading():
         from utxo_index.build import build_index
+    from utxo_index.node.dumptxoutset import snapshot_advice
+    from utxo_index.node.tip import NodeQuestion
     from utxo_index.stopping import StopAfterCommit
 
     said = folder_from_user(index, chain)
     chosen: list[Path] = []
+    chosen_chain: list[Chain] = []
 
     def index_folder(of_chain: Chain) -> Path:
+        chosen_chain.append(of_chain)
         chosen.append(said if said is not None else default_folder(of_chain))
         return chosen[-1]
 
-    report = build_index(
-        node.blocks_folder,
-        chain_name=node.chain_name,
-        magic=node.magic,
-        index_folder=index_folder,
-        threads=threads if threads is not None else default_threads(),
-        stop_height=stop_height,
-        trust_blocks=trust_blocks,
-        with_utxos=not no_utxos,
-        with_scripts=with_scripts,
-        add_utxos=add_utxos,
-        rebuild=rebuild,
-        dry_run=dry_run,
-        progress=shown,
-        stop=StopAfterCommit(shown.note),
-    )
+    def rpc_access(of_chain: Chain) -> RpcAccess | None:
+        if node.datadir is None and not rpc.is_asked_for:  # whose files these are is not known
+            return None
+        return rpc.access(of_chain, datadir=node.datadir, conf=conf)
+
+    try:
+        report = build_index(
+            node.blocks_folder,
+            chain_name=node.chain_name,
+            magic=node.magic,
+            index_folder=index_folder,
+            threads=threads if threads is not None else default_threads(),
+            stop_height=stop_height,
+            trust_blocks=trust_blocks,
+            with_utxos=not no_utxos,
+            with_scripts=with_scripts,
+            add_utxos=add_utxos,
+            rebuild=rebuild,
+            dry_run=dry_run,
+            node=NodeQuestion(rpc_access, must_answer=rpc.is_asked_for),
+            progress=shown,
+            stop=StopAfterCommit(shown.note),
+        )
+    except SnapshotNeededError as error:
+        if chosen:  # so the network is known
+            error.remedy = f"{error.remedy}. {snapshot_advice(chosen_chain[0], node.datadir)}"
+        raise
     shown.done()
     for note in report.notes:
         shown.note(note)

@@ -27,6 +27,7 @@ COMMANDS = {
     "status": "utxo_index.cli.status:status",
     **{metric.name.replace("_", "-"): f"utxo_index.cli.queries:{metric.name}" for metric in METRICS},
     "export": "utxo_index.cli.export:export",
+    "headers": "utxo_index.cli.headers:headers",
     "verify": "utxo_index.cli.verify:verify",
     "doctor": "utxo_index.cli.doctor:doctor",
     "config": "utxo_index.cli.config:config",

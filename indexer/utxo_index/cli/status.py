@@ -49,6 +49,7 @@ def status_facts(index: Index) -> dict[str, str | int | bool]:
         "n_utxos": index.n_coins,
         "supply_sats": index.supply_sats,
         "equal_work_tie": index.tie,
+        "node_chose_tip": index.node_chose_tip,
     }
     for table, (rows, size_bytes, _) in index.table_stats().items():
         facts[f"{table}_rows"] = rows

@@ -7,6 +7,7 @@ syncs. What contradicts that picture is damage or an unusual node, and is named:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,8 @@ from ..errors import ChainError, UsageError
 from .block_check import block_bytes, block_is_whole
 from .block_folder import BlockFolder
 from .chain_gaps import refuse_damaged_tip, refuse_gap_above
-from .header_tree import HeaderTree
-from .header_tree_fns import connect
+from .header_tree import HeaderTree, NeedsWholeTree
+from .header_tree_fns import UNLINKED, connect
 from .undo_pairing import NO_UNDO, UndoPairing
 
 
@@ -28,7 +29,9 @@ class BestChain:
     file_numbers : int32[n]; blk_offsets, blk_sizes, rev_offsets, rev_sizes : int64[n], of block and undo bytes
     (genesis:
         undo size 0)
-    equal_work_tie : another tip with undo has the same work; the one stored first was taken
+    equal_work_tie : another tip with undo has the same work; the one stored first was taken, or the node's
+    node_chose_tip : the tip is the node's choice, and by the files alone it would be another
+    known_from : nothing is known of blocks below, where only some of the files were looked at: zeros stand there
     """
 
     folder: BlockFolder
@@ -40,6 +43,8 @@ class BestChain:
     rev_offsets: NDArray[np.int64]
     rev_sizes: NDArray[np.int64]
     equal_work_tie: bool
+    node_chose_tip: bool = False
+    known_from: int = 0
 
     @property
     def tip_height(self) -> int:
@@ -51,9 +56,19 @@ class BestChain:
 
 
 def find_best_chain(
-    tree: HeaderTree, pairing: UndoPairing, *, stop_height: int | None = None, tip_hash: bytes | None = None
+    tree: HeaderTree,
+    pairing: UndoPairing,
+    *,
+    stop_height: int | None = None,
+    tip_hash: bytes | None = None,
+    node_tip: bytes | None = None,
+    connected_roots: NDArray[np.bool_] | None = None,
 ) -> BestChain:
     """The best chain, up to `stop_height` (inclusive), or the chain that ends with the block `tip_hash`.
+
+    node_tip : hash of the node's own best block; where that is a connected block of these files, it is the tip
+    connected_roots : bool[tree.n_roots], which roots of a tree of some of the files are known to be connected; None:
+        all
 
     Raises
     ------
@@ -66,13 +81,20 @@ def find_best_chain(
     for entry, chosen in copy.items():
         has_undo[entry] = pairing.has_undo(chosen)
     connected = np.zeros(tree.n_records, bool)
-    connect(tree.order, tree.parent, has_undo, connected)
+    connected[tree.order[: tree.n_roots]] = True if connected_roots is None else connected_roots
+    connect(tree.n_roots, tree.order, tree.parent, has_undo, connected)
+    if not connected.any():
+        raise NeedsWholeTree
     tips = tree.most_work(np.flatnonzero(connected))
     tip = int(tips[0])  # entries are in order of (file, offset): the one stored first
     tie = len(tips) > 1
+    files_tip = tip
+    nodes = _connected_blocks(tree, connected, node_tip) if node_tip is not None else tips[:0]
+    if len(nodes):
+        tip = int(nodes[0])
+        tie = tie and tip in tips
     if tip_hash is not None:
-        same = (tree.hashes == np.frombuffer(tip_hash, np.uint8)).all(axis=1)
-        found = np.flatnonzero(same & connected)
+        found = _connected_blocks(tree, connected, tip_hash)
         if not len(found):
             raise ChainError(
                 f"block {tip_hash[::-1].hex()}, which the unfinished build goes to, is not in these files any more",
@@ -81,7 +103,7 @@ def find_best_chain(
             )
         tip = int(found[0])
     if stop_height is None or stop_height > int(tree.height[tip]):
-        if tip_hash is None:
+        if tip_hash is None and not len(nodes):
             refuse_gap_above(tree, pairing, connected, tip)
             refuse_damaged_tip(tree, pairing, connected, tip)
         if stop_height is not None:
@@ -89,29 +111,50 @@ def find_best_chain(
                 f"--stop-height {stop_height} is above the best chain in the files", height=int(tree.height[tip])
             )
     path = _path_to(tree, tip)
+    known_from = int(tree.height[path[0]])
     if stop_height is not None:
-        path = path[: stop_height + 1]
-        tie = tie and any(_path_to(tree, int(rival))[: stop_height + 1] != path for rival in tips)
+        n = stop_height + 1 - known_from
+        if n < 1:
+            raise NeedsWholeTree
+        path = path[:n]
+        tie = tie and any(_path_to(tree, int(rival))[:n] != path for rival in tips)
     entries = np.array([copy.get(e, e) for e in path], np.int64)
     rev_offsets, rev_sizes = pairing.undo_offset[entries], pairing.undo_size[entries]
-    rev_offsets[0] = rev_sizes[0] = 0
+    if path[0] == tree.genesis:
+        rev_offsets[0] = rev_sizes[0] = 0
     numbers = np.array([s.number for s in tree.blk_scans], np.int32)
+
+    def by_height(values: NDArray[Any]) -> NDArray[Any]:
+        if not known_from:
+            return values
+        whole = np.zeros((known_from + len(values), *values.shape[1:]), values.dtype)  # pages of zeros take no memory
+        whole[known_from:] = values
+        return whole
+
     return BestChain(
         tree.folder,
-        tree.hashes[entries],
-        tree.times[entries],
-        numbers[tree.file_index[entries]],
-        tree.offsets[entries],
-        tree.sizes[entries],
-        rev_offsets,
-        rev_sizes,
+        by_height(tree.hashes[entries]),
+        by_height(tree.times[entries]),
+        by_height(numbers[tree.file_index[entries]]),
+        by_height(tree.offsets[entries]),
+        by_height(tree.sizes[entries]),
+        by_height(rev_offsets),
+        by_height(rev_sizes),
         tie,
+        len(nodes) > 0 and tip != files_tip,
+        known_from,
     )
 
 
+def _connected_blocks(tree: HeaderTree, connected: NDArray[np.bool_], block_hash: bytes) -> NDArray[np.int64]:
+    """Entries of a connected block by its hash (internal order)."""
+    return np.flatnonzero((tree.hashes == np.frombuffer(block_hash, np.uint8)).all(axis=1) & connected)
+
+
 def _path_to(tree: HeaderTree, tip: int) -> list[int]:
+    """Entries from the root to the tip."""
     path = [tip]
-    while path[-1] != tree.genesis:
+    while tree.parent[path[-1]] != UNLINKED:
         path.append(int(tree.parent[path[-1]]))
     return path[::-1]
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BlockFileError, ChainError, UndoFileError
+from ..errors import BlockFileError, ChainError, SnapshotNeededError, UndoFileError
 from .block_check import bip34_height, block_bytes
 from .block_folder import REINDEX
-from .header_tree import HeaderTree
+from .header_tree import HeaderTree, NeedsWholeTree
 from .header_tree_fns import UNLINKED
 from .record_scan import RECORD_HEADER_BYTES
 from .undo_pairing import NO_UNDO, UndoPairing, undo_checksum
@@ -37,10 +37,12 @@ def refuse_gap_above(tree: HeaderTree, pairing: UndoPairing, connected: NDArray[
 def _raise_undo_missing(tree: HeaderTree, connected: NDArray[np.bool_], pairing: UndoPairing, entry: int) -> None:
     top = entry
     first_above = entry
-    while not connected[tree.parent[entry]]:
+    while tree.parent[entry] != UNLINKED and not connected[tree.parent[entry]]:
         entry = int(tree.parent[entry])
         if pairing.has_undo(entry):
             first_above = entry
+    if tree.parent[entry] == UNLINKED:  # a root that is not known to be connected
+        raise NeedsWholeTree
     above = int(tree.height[top]) - int(tree.height[first_above]) + 1
     index = int(tree.file_index[entry])
     height = int(tree.height[entry])
@@ -49,7 +51,7 @@ def _raise_undo_missing(tree: HeaderTree, connected: NDArray[np.bool_], pairing:
         f"Else: {REINDEX}."
         f" To build what is below: --stop-height {height - 1}"
     )
-    raise ChainError(
+    raise SnapshotNeededError(
         f"undo data is missing for block {tree.hash_hex(entry)}, while {above} blocks above have it "
         f"(up to height {int(tree.height[top])})",
         path=tree.folder.rev_path(tree.blk_scans[index].number),
@@ -141,6 +143,8 @@ def refuse_damaged_tip(tree: HeaderTree, pairing: UndoPairing, connected: NDArra
     ahead = np.flatnonzero(~connected & (tree.height != UNLINKED)).tolist()
     for entry in [*recent, *ahead]:
         _refuse_undo_of_lost_block(tree, pairing, entry)
+    if tree.parent[tip] == UNLINKED and tip != tree.genesis:
+        raise NeedsWholeTree
     # a child of these that had undo data would make as much work as the tip, or more
     least = tree.work_of(max(int(tree.parent[tip]), tree.genesis))
     for entry in (e for e in recent if tree.work_of(e) >= least):

@@ -277,7 +277,7 @@ def _leading_word(txids, tx):
 
 
 @njit(nogil=True)
-def _heap_sort(words):
+def heap_sort(words):
     """Sort in place, in n·log n steps whatever the words are. NumPy's `sort` takes a second to compile."""
     n = words.size
     for step in range(n // 2 + n - 1):
@@ -308,7 +308,7 @@ def _sort_words(words, buckets, scratch):
         buckets[np.int64(words[i] >> _BUCKET_SHIFT) + 1] += 1
     for k in range(1, buckets.size):
         if buckets[k] > _MOST_IN_BUCKET:
-            _heap_sort(words)
+            heap_sort(words)
             return
         buckets[k] += buckets[k - 1]
     for i in range(words.size):

@@ -51,8 +51,10 @@ class BitcoinConf:
     sections: dict[str, dict[str, list[Setting]]] = field(default_factory=dict)
     dynamic: dict[str, list[Setting]] = field(default_factory=dict)
 
-    def get(self, name: str, chain_name: str) -> Setting | None:
+    def get(self, name: str, chain_name: str, *, network_only: bool = False) -> Setting | None:
         """The setting in force for a chain; None when unset or switched off by `noX=1`.
+
+        `network_only`: one of Core's options whose general value is for main alone (`rpcport`).
 
         settings.json beats the chain's section, which beats the general one. Inside a file the *first* value counts,
         but a negation wipes what stands before it. In settings.json, as on Core's command line, the last value counts.
@@ -60,7 +62,7 @@ class BitcoinConf:
         found: Setting | None = None
         if self.dynamic.get(name):
             found = self.dynamic[name][-1]
-        for section in (chain_name, ""):
+        for section in (chain_name, "") if not network_only or chain_name == "main" else (chain_name,):
             values = self.sections.get(section, {}).get(name)
             if found is None and values:
                 alive = _after_last_negation(values)
@@ -115,8 +117,8 @@ class BitcoinConf:
                 continue
             key, equals, text = line.partition("=")
             if line.startswith("-") or not equals:
-                raise UsageError(
-                    f"line {number}: {line!r} is not option=value",
+                raise UsageError(  # the line itself is not shown: it may hold a password
+                    f"line {number} is not option=value",
                     path=path,
                     remedy="Bitcoin Core refuses it too; mend it, or give --blocksdir",
                 )

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from utxo_index.tables.durable_files import DROPPED_NAME, disk_errors, flush_folder, replace_file
-from utxo_index.tables.folder_guard import FOLDERS, OUR_FILE
+from utxo_index.tables.folder_guard import FOLDERS, OUR_FILE, STAGING_NAME
 from utxo_index.tables.manifest import MANIFEST_NAME, Manifest
 
 KEEP_DROPPED_S = 900
@@ -48,8 +48,6 @@ def commit_files(
 def remove_leftovers(folder: Path, manifest: Manifest) -> None:
     """What interrupted writers left: the staging folder, files of ours that the manifest does not name, and what was
     moved aside long ago."""
-    from utxo_index.tables.folder_guard import STAGING_NAME
-
     with disk_errors(folder):
         shutil.rmtree(folder / STAGING_NAME, ignore_errors=True)
         named = manifest.paths()

@@ -79,7 +79,10 @@ class DeadRows:
                 self._folded[part] = read_bitmap(self._folder, folded, found)
         bits = np.frombuffer(self._folded[part], np.uint8)[first_row // 8 : (first_row + n_rows + 7) // 8]
         shift = first_row % 8
-        return np.unpackbits(bits, bitorder="little")[shift : shift + n_rows].view(np.bool_)
+        known = np.unpackbits(bits, bitorder="little")[shift : shift + n_rows].view(np.bool_)
+        dead = np.zeros(n_rows, np.bool_)  # rows that came later have no bit
+        dead[: len(known)] = known
+        return dead
 
     def _all_lists(self) -> list[DeathList]:
         if self._lists is None:

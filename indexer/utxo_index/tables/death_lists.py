@@ -32,12 +32,9 @@ class DeathList:
     step_of_row: NDArray[np.uint8]
 
     @classmethod
-    def of_step(
-        cls, first_height: int, end_height: int, parts: NDArray[np.int64], rows: NDArray[np.int64]
-    ) -> DeathList:
+    def of_step(cls, heights: tuple[int, int], parts: NDArray[np.int64], rows: NDArray[np.int64]) -> DeathList:
         """Of one step: part and row of each dead coin, in any order. ValueError for a row that is twice in it."""
-        steps = np.zeros(len(rows), np.uint8)
-        return _sorted(((first_height, end_height),), parts, rows.astype(np.uint32), steps)
+        return _sorted((heights,), parts, rows.astype(np.uint32), np.zeros(len(rows), np.uint8))
 
     @property
     def part_of_row(self) -> NDArray[np.int64]:

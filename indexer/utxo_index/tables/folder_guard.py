@@ -18,7 +18,8 @@ from utxo_index.tables.part_files import DEATHS_FOLDER, KEYS_FOLDER
 STAGING_NAME = ".staging"
 HEADERS_NAME = ".headers"
 OUR_FILE = re.compile(
-    r"(blocks|spends|utxos|supply|pending|deaths|folded)-\d{7}(-\d{7})?(\.g\d+)?\.(parquet|columns|key|log|u32|bits)"
+    r"(blocks|spends|utxos|supply|pending|deaths|folded|headers)-\d{7}(-\d{7})?(\.g\d+)?"
+    r"\.(parquet|columns|key|log|u32|bits|raw)"
 )
 FOLDERS = (*TABLES, KEYS_FOLDER, DEATHS_FOLDER)
 

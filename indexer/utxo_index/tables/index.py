@@ -112,13 +112,18 @@ class Index:
         self.supply_sats = manifest.supply_sats or 0
         self.n_coins = manifest.n_coins or 0
         self.notes: dict[str, Any] = manifest.notes
-        self.blocks = BlockColumns(self._load_block_column)
+        self.blocks = BlockColumns(self.block_column)
         self._dead_rows = DeadRows(folder, manifest)
 
     @property
     def tie(self) -> bool:
         """Whether another chain of equal work was in the block files when the index was built."""
         return bool(self.notes.get("equal_work_tie", False))
+
+    @property
+    def node_chose_tip(self) -> bool:
+        """Whether the tip is the node's own choice, where by the block files alone it would have been another."""
+        return bool(self.notes.get("node_chose_tip", False))
 
     def block_hash(self, height: int) -> bytes:
         """Hash of the block at `height`, internal byte order. Raises UsageError for a height beyond the tip."""
@@ -223,6 +228,15 @@ class Index:
         end_height = self.tip_height + 1 if end_height is None else end_height
         return self._rows_between("utxos", columns, first_height, end_height)
 
+    def read_rows(
+        self, table: str, columns: Sequence[str], first_height: int, end_height: int
+    ) -> Iterator[dict[str, Any]]:
+        """Rows of `blocks`, `spends` or `utxos` in order, of which the first column, a height, is in [first, end).
+
+        A row group at a time, as `read_utxos`. Raises IndexFolderError for damage.
+        """
+        return self._rows_between(table, columns, first_height, end_height)
+
     def table_stats(self) -> dict[str, tuple[int, int, int]]:
         """(rows, bytes, files) of each table; of `utxos` the rows that are coins."""
         stats = {
@@ -290,7 +304,8 @@ class Index:
         with self._replaced():
             return self._dead_rows.alive(entry, first_row, n_rows)
 
-    def _load_block_column(self, name: str) -> NDArray[Any]:
+    def block_column(self, name: str) -> NDArray[Any]:
+        """A column of `blocks`, dense over heights 0 … tip, read-only; hashes uint8[n, 32]. See `BlockColumns`."""
         with self._replaced():
             found = [read_block_column(self.folder, entry, name) for entry in self.manifest.block_columns]
         pieces = [piece for piece in found if piece is not None]
@@ -310,7 +325,7 @@ class Index:
 
     @cached_property
     def _hashes(self) -> NDArray[np.uint8]:
-        return self._load_block_column("hash")
+        return self.block_column("hash")
 
     def _open(self, entry: FileEntry, table: str) -> VerifiedFile:
         with self._replaced():

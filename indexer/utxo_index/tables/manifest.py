@@ -107,6 +107,16 @@ class DeathsEntry:
 
 
 @dataclass(frozen=True)
+class HeadersEntry:
+    """The headers that an index of a snapshot keeps, from genesis to the snapshot's base."""
+
+    path: str
+    n_headers: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class FoldedPart:
     """The bitmap of one part within the file of bitmaps: one bit a physical row, `offset` in bytes."""
 
@@ -209,6 +219,7 @@ class Manifest:
     tables: dict[str, TableEntry] = field(default_factory=lambda: {name: TableEntry() for name in REQUIRED_TABLES})
     utxos: UtxosEntry | None = None
     block_columns: tuple[ColumnsEntry, ...] = ()
+    headers: HeadersEntry | None = None
     tip_time_unix: int | None = None
     supply_sats: int | None = None
     n_coins: int | None = None
@@ -235,6 +246,7 @@ class Manifest:
             if self.utxos.deaths is not None:
                 named |= {entry.path for entry in self.utxos.deaths.lists}
                 named |= {self.utxos.deaths.folded.path} if self.utxos.deaths.folded else set()
+        named |= {self.headers.path} if self.headers else set()
         return named | {entry.path for entry in self.block_columns}
 
     def to_bytes(self) -> bytes:
@@ -268,6 +280,7 @@ class Manifest:
                     for name, table in self.tables.items()
                 },
                 "utxos": None if self.utxos is None else _utxos_body(self.utxos),
+                "headers": None if self.headers is None else vars(self.headers),
                 "block_columns": [
                     vars(entry) | {"sha256": [list(item) for item in entry.sha256.items()]}
                     for entry in self.block_columns
@@ -322,6 +335,7 @@ def _from_body(body: dict[str, Any]) -> Manifest:
         notes=body["notes"],
         tables=tables,
         block_columns=tuple(_columns_entry(entry) for entry in block_columns),
+        headers=None if body["headers"] is None else _headers_entry(body["headers"]),
         utxos=utxos,
         tip_time_unix=body["tip"]["time_unix"],
         supply_sats=body["totals"]["supply_sats"],
@@ -339,6 +353,10 @@ def _file_entry(fields: dict[str, Any]) -> FileEntry:
 
 def _columns_entry(fields: dict[str, Any]) -> ColumnsEntry:
     return ColumnsEntry(**(fields | {"path": _inside(fields["path"]), "sha256": dict(fields["sha256"])}))
+
+
+def _headers_entry(fields: dict[str, Any]) -> HeadersEntry:
+    return HeadersEntry(**(fields | {"path": _inside(fields["path"])}))
 
 
 def _utxos_body(utxos: UtxosEntry) -> dict[str, Any]:

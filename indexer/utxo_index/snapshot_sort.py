@@ -1,0 +1,423 @@
+"""A snapshot's coins in the order of the table `utxos`: an external sort, hashed and summed up on the way.
+
+The file is in order of txid; the table's first order is height. So every piece's coins are parted into buckets of some
+heights, in their order, and go to a temporary file in runs of 256 MB, each bucket's coins together. A bucket is then
+read from all runs, one behind the other, and a stable counting sort by height is all that is left to do.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .core_files.set_hash import MuHash, SetHash
+from .core_files.snapshot_file import SnapshotHeader
+from .core_files.snapshot_fns import (
+    RECORD_BYTES,
+    part_by_bucket,
+    part_scripts,
+    rows_by_height,
+    scripts_by_row,
+    sum_by_height,
+)
+from .core_files.snapshot_reader import PIECE_BYTES, Piece, SnapshotReader, read_into
+from .progress import Progress, Quiet
+from .tables.durable_files import disk_errors
+
+BUCKET_BLOCKS = 256
+"""Heights a bucket: on mainnet 50,000 coins on average, some millions at most."""
+RUN_BYTES = 256 << 20
+_MOST_PIECES_A_WRITE = 500  # writev takes 1,024
+
+
+class SnapshotRows(NamedTuple):
+    """Coins in order of (created_height, txid bytes, vout), one entry each.
+
+    txids : uint8[32n], internal order; script_types : codes of `schema.SCRIPT_TYPES`
+    scripts, script_ends : bytes one behind the other, and where each ends; empty where scripts were not asked for
+    """
+
+    created_height: NDArray[np.int32]
+    value_sats: NDArray[np.int64]
+    is_coinbase: NDArray[np.bool_]
+    script_types: NDArray[np.uint8]
+    txids: NDArray[np.uint8]
+    vouts: NDArray[np.int32]
+    scripts: NDArray[np.uint8]
+    script_ends: NDArray[np.int64]
+
+
+@dataclass
+class _Parted:
+    """The coins of a piece by bucket: `row_starts`, `script_starts` int64[buckets + 1]."""
+
+    records: NDArray[np.uint8]
+    row_starts: NDArray[np.int64]
+    sizes: NDArray[np.uint16]
+    scripts: NDArray[np.uint8]
+    script_starts: NDArray[np.int64]
+
+
+@dataclass
+class _Run:
+    """Where the buckets of a run lie in the file: int64[buckets] each; behind the records the scripts' lengths (2 bytes
+    each), then the scripts."""
+
+    offsets: NDArray[np.int64]
+    n_rows: NDArray[np.int64]
+    n_script_bytes: NDArray[np.int64]
+
+
+@dataclass
+class _Sorter:
+    """The passes over the pieces. `sums` : one supply vector a thread, satoshis and coins of a height in turn."""
+
+    n_heights: int
+    bucket_blocks: int
+    with_rows: bool
+    with_scripts: bool
+    file: Any
+    place: Path
+    runs: list[_Run] = field(default_factory=list)
+    sums: list[NDArray[np.int64]] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    size_bytes: int = 0
+
+    @property
+    def n_buckets(self) -> int:
+        return -(-self.n_heights // self.bucket_blocks)
+
+    def part(self, piece: Piece) -> _Parted | None:
+        """Sum up the coins of a piece, and part them by bucket where rows are wanted."""
+        with self.lock:
+            sums = self.sums.pop() if self.sums else None
+        if sums is None:
+            sums = np.zeros(2 * self.n_heights, np.int64)
+        n, records = piece.n_coins, piece.records
+        row_starts = np.empty(self.n_buckets + 1, np.int64)
+        sum_by_height(records, n, self.bucket_blocks, sums, row_starts)
+        with self.lock:
+            self.sums.append(sums)
+        if not self.with_rows:
+            return None
+        parted = np.empty(len(records), np.uint8)
+        part_by_bucket(records, n, self.bucket_blocks, row_starts, parted)
+        if not self.with_scripts:
+            return _Parted(parted, row_starts, np.empty(0, np.uint16), np.empty(0, np.uint8), np.zeros_like(row_starts))
+        sizes, script_starts = np.empty(n, np.uint16), np.empty_like(row_starts)
+        scripts = np.empty(len(piece.stream) - 49 * n, np.uint8)
+        size_bytes = part_scripts(
+            records, n, self.bucket_blocks, row_starts, piece.stream, piece.coin_starts, sizes, script_starts, scripts
+        )
+        return _Parted(parted, row_starts, sizes, scripts[:size_bytes], script_starts)
+
+    def write_run(self, pieces: list[_Parted]) -> None:
+        """The coins of some pieces to the file, each bucket's together."""
+        n_rows = sum(np.diff(parted.row_starts) for parted in pieces)
+        n_script_bytes = sum(np.diff(parted.script_starts) for parted in pieces)
+        per_row = RECORD_BYTES + (2 if self.with_scripts else 0)
+        bucket_bytes = np.asarray(n_rows) * per_row + n_script_bytes
+        offsets = self.size_bytes + np.concatenate((np.zeros(1, np.int64), np.cumsum(bucket_bytes)))
+        views: list[memoryview] = []
+        places = [
+            (parted, parted.records.data, (parted.row_starts * RECORD_BYTES).tolist(), parted.row_starts.tolist())
+            for parted in pieces
+        ]
+        for b in range(self.n_buckets):
+            views += [data[at[b] : at[b + 1]] for _, data, at, _ in places if at[b] < at[b + 1]]
+            if self.with_scripts:
+                views += [
+                    parted.sizes[rows[b] : rows[b + 1]].view(np.uint8).data
+                    for parted, _, _, rows in places
+                    if rows[b] < rows[b + 1]
+                ]
+                views += [
+                    parted.scripts[parted.script_starts[b] : parted.script_starts[b + 1]].data
+                    for parted, _, _, rows in places
+                    if rows[b] < rows[b + 1]
+                ]
+            if len(views) > _MOST_PIECES_A_WRITE:
+                _write_all(self.file.fileno(), views)
+                views = []
+        _write_all(self.file.fileno(), views)
+        self.runs.append(_Run(offsets[:-1], np.asarray(n_rows), np.asarray(n_script_bytes)))
+        self.size_bytes = int(offsets[-1])
+
+    def read(self, offset: int, into: list[NDArray[np.uint8]]) -> None:
+        """Fill arrays, one behind the other, from `offset` of the file on."""
+        with disk_errors(self.place):
+            for array in into:
+                view = array.data
+                while view:
+                    got = read_into(self.file.fileno(), view, offset)
+                    if not got:
+                        raise OSError(errno.EIO, "the temporary file became shorter")
+                    view, offset = view[got:], offset + got
+
+
+def _write_all(descriptor: int, views: list[memoryview]) -> None:
+    views = [view for view in views if len(view)]
+    while views:
+        written = os.writev(descriptor, views[:1000])
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]
+
+
+class SortedSnapshot:
+    """A snapshot read to its end. Use as a context manager: the temporary file goes with it.
+
+    hash_serialized_3, muhash : as Core shows them; muhash None where it was not asked for
+    n_coins : coins in the file; supply_sats, supply_coins : int64[base_height + 1], by creation height
+    n_guessed_wrong : pieces that two threads disagreed on, and that were read again
+    """
+
+    def __init__(
+        self,
+        header: SnapshotHeader,
+        sorter: _Sorter,
+        hash_serialized_3: str,
+        muhash: str | None,
+        n_guessed_wrong: int,
+    ) -> None:
+        self.header = header
+        self.hash_serialized_3 = hash_serialized_3
+        self.muhash = muhash
+        self.n_coins = header.n_coins
+        self.n_guessed_wrong = n_guessed_wrong
+        self.bucket_blocks = sorter.bucket_blocks
+        totals = sum(sorter.sums, np.zeros(2 * sorter.n_heights, np.int64))
+        self.supply_sats = np.ascontiguousarray(totals[::2])
+        self.supply_coins = np.ascontiguousarray(totals[1::2])
+        self._sorter = sorter
+
+    def __enter__(self) -> SortedSnapshot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the temporary file."""
+        self._sorter.file.close()
+
+    @property
+    def base_height(self) -> int:
+        return self._sorter.n_heights - 1
+
+    def rows(self, first_height: int, end_height: int) -> SnapshotRows:
+        """The coins created in [first_height, end_height). May be called from several threads."""
+        pieces = [rows for _, rows in self.chunks(first_height, end_height)]
+        if len(pieces) == 1:
+            return pieces[0]
+        if not pieces:
+            return SnapshotRows(*(np.empty(0, dtype) for dtype in ("i4", "i8", "?", "u1", "u1", "i4", "u1", "i8")))
+        bases = np.cumsum([0, *(len(piece.scripts) for piece in pieces)])
+        ends = [piece.script_ends + base for piece, base in zip(pieces, bases, strict=False)]
+        columns = [np.concatenate(column) for column in list(zip(*pieces, strict=True))[:-1]]
+        return SnapshotRows(*columns, np.concatenate(ends))
+
+    def chunks(self, first_height: int, end_height: int) -> Iterator[tuple[NDArray[np.int64], SnapshotRows]]:
+        """The coins created in [first_height, end_height), a bucket at a time, ascending, with heights without coins.
+
+        Each with row_starts int64[n + 1]: the first row of each of the n heights from the chunk's first one on, and
+        the number of rows.
+        """
+        end_height = min(end_height, self._sorter.n_heights)
+        size = self.bucket_blocks
+        for b in range(first_height // size, -(-end_height // size) if end_height > first_height else 0):
+            low, high = max(first_height, b * size), min(end_height, (b + 1) * size)
+            yield self._bucket(b, low, high)
+
+    def _bucket(self, b: int, low: int, high: int) -> tuple[NDArray[np.int64], SnapshotRows]:
+        sorter, size = self._sorter, self.bucket_blocks
+        n = sum(int(run.n_rows[b]) for run in sorter.runs)
+        script_bytes = sum(int(run.n_script_bytes[b]) for run in sorter.runs)
+        records = np.empty(n * RECORD_BYTES, np.uint8)
+        lengths = np.empty(n if sorter.with_scripts else 0, np.uint16)
+        scripts = np.empty(script_bytes, np.uint8)
+        row = script_at = 0
+        for run in sorter.runs:
+            end, script_end = row + int(run.n_rows[b]), script_at + int(run.n_script_bytes[b])
+            into = [records[row * RECORD_BYTES : end * RECORD_BYTES]]
+            if sorter.with_scripts:
+                into += [lengths[row:end].view(np.uint8), scripts[script_at:script_end]]
+            sorter.read(int(run.offsets[b]), into)
+            row, script_at = end, script_end
+        first = b * size
+        row_starts = np.empty(min(size, sorter.n_heights - first) + 1, np.int64)
+        placed = np.empty(n, np.int64)
+        rows = SnapshotRows(
+            np.empty(n, np.int32),
+            np.empty(n, np.int64),
+            np.empty(n, np.bool_),
+            np.empty(n, np.uint8),
+            np.empty(32 * n, np.uint8),
+            np.empty(n, np.int32),
+            np.empty(script_bytes, np.uint8),
+            np.empty(n if sorter.with_scripts else 0, np.int64),
+        )
+        rows_by_height(records, n, first, row_starts, placed, *rows[:6])
+        if sorter.with_scripts:
+            scripts_by_row(scripts, lengths, n, placed, rows.scripts, rows.script_ends)
+        if (low, high) == (first, first + len(row_starts) - 1):
+            return row_starts, rows
+        row_starts = row_starts[low - first : high - first + 1]
+        return row_starts - row_starts[0], slice_rows(rows, int(row_starts[0]), int(row_starts[-1]))
+
+
+def slice_rows(rows: SnapshotRows, first: int, end: int) -> SnapshotRows:
+    """Rows [first, end)."""
+    script_first = int(rows.script_ends[first - 1]) if first and len(rows.script_ends) else 0
+    script_end = int(rows.script_ends[end - 1]) if end > first and len(rows.script_ends) else script_first
+    return SnapshotRows(
+        *(column[first:end] for column in rows[:4]),
+        rows.txids[32 * first : 32 * end],
+        rows.vouts[first:end],
+        rows.scripts[script_first:script_end],
+        rows.script_ends[first:end] - script_first,
+    )
+
+
+def sort_snapshot(
+    header: SnapshotHeader,
+    base_height: int,
+    scratch: Path,
+    *,
+    threads: int = 1,
+    with_rows: bool = True,
+    with_scripts: bool = False,
+    muhash: bool = False,
+    progress: Progress | None = None,
+    bucket_blocks: int = BUCKET_BLOCKS,
+    piece_bytes: int = PIECE_BYTES,
+    run_bytes: int = RUN_BYTES,
+) -> SortedSnapshot:
+    """Read a snapshot to its end: check it, hash it, sum it up, and sort its coins in a temporary file in `scratch`.
+
+    with_rows : otherwise only hashes and sums, and nothing is written; with_scripts : keep the scripts
+    muhash : also MuHash3072, at 3 µs a coin and thread
+    bucket_blocks, piece_bytes, run_bytes : the cut of the work
+
+    Memory: 60 MB a thread, 600 MB beside, and 16 bytes a height and thread, whatever the number of coins. The file
+    takes 48 bytes a coin, and its script.
+
+    Raises
+    ------
+    SnapshotError : damage, with its byte. NoSpaceError : the temporary file does not fit.
+    """
+    progress = progress or Quiet()
+    with disk_errors(scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        file = tempfile.TemporaryFile(dir=scratch, buffering=0)  # noqa: SIM115 (closed by SortedSnapshot)
+    sorter = _Sorter(base_height + 1, bucket_blocks, with_rows, with_scripts and with_rows, file, scratch)
+    set_hash = SetHash()
+    muhashes = [MuHash() for _ in range(threads)] if muhash else []
+    try:
+        with (
+            ThreadPoolExecutor(threads) as pool,
+            ThreadPoolExecutor(1) as hashing,
+            ThreadPoolExecutor(1) as writing,
+            SnapshotReader(
+                header,
+                base_height,
+                pool,
+                n_ahead=threads + 1,
+                starts=sorter.with_scripts,
+                piece_bytes=piece_bytes,
+            ) as reader,
+        ):
+            _Passes(sorter, set_hash, muhashes, pool, hashing, writing, run_bytes).run(reader, progress)
+    except BaseException:
+        file.close()
+        raise
+    for other in muhashes[1:]:
+        muhashes[0].merge(other)
+    return SortedSnapshot(
+        header, sorter, set_hash.hexdigest(), muhashes[0].hexdigest() if muhash else None, reader.n_guessed_wrong
+    )
+
+
+class _Passes:
+    """Hands every piece to the hash, to the sums and the parting, and to MuHash; and what is parted to the file."""
+
+    def __init__(
+        self,
+        sorter: _Sorter,
+        set_hash: SetHash,
+        muhashes: list[MuHash],
+        pool: ThreadPoolExecutor,
+        hashing: ThreadPoolExecutor,
+        writing: ThreadPoolExecutor,
+        run_bytes: int,
+    ) -> None:
+        self._sorter = sorter
+        self._set_hash = set_hash
+        self._muhashes = deque(muhashes)
+        self._pool, self._hashing, self._writing = pool, hashing, writing
+        self._run_bytes = run_bytes
+        self._parted: list[_Parted] = []
+        self._parted_bytes = 0
+        self._written: Future[None] | None = None
+
+    def run(self, reader: SnapshotReader, progress: Progress) -> None:
+        in_work: deque[tuple[Piece, list[Future[Any]], Future[_Parted | None]]] = deque()
+        before = 0
+        for piece in reader.pieces():
+            futures: list[Future[Any]] = [self._hashing.submit(self._set_hash.update_serialized, piece.stream)]
+            if self._muhashes:
+                futures.append(self._pool.submit(self._multiply, piece.stream))
+            in_work.append((piece, futures, self._pool.submit(self._sorter.part, piece)))
+            progress.advance(piece.end - before, 0)
+            before = piece.end
+            while len(in_work) > 2:
+                self._take(reader, *in_work.popleft())
+        while in_work:
+            self._take(reader, *in_work.popleft())
+        self._write()
+        if self._written is not None:
+            self._written.result()
+
+    def _take(
+        self, reader: SnapshotReader, piece: Piece, futures: list[Future[Any]], parting: Future[_Parted | None]
+    ) -> None:
+        parted = parting.result()
+        for future in futures:
+            future.result()
+        reader.release(piece)
+        if parted is None:
+            return
+        self._parted.append(parted)
+        self._parted_bytes += parted.records.nbytes + parted.sizes.nbytes + parted.scripts.nbytes
+        if self._parted_bytes >= self._run_bytes:
+            self._write()
+
+    def _write(self) -> None:
+        if self._written is not None:
+            self._written.result()  # one run waits at most: memory stays bounded
+        if self._parted:
+            self._written = self._writing.submit(self._write_run, self._parted)
+        self._parted, self._parted_bytes = [], 0
+
+    def _write_run(self, pieces: list[_Parted]) -> None:
+        with disk_errors(self._sorter.place):
+            self._sorter.write_run(pieces)
+
+    def _multiply(self, stream: NDArray[np.uint8]) -> None:
+        part = self._muhashes.popleft()  # as many as workers: there is always one
+        try:
+            part.update_serialized(stream)
+        finally:
+            self._muhashes.append(part)
