@@ -24,7 +24,9 @@ def busy_chain(n_blocks: int, *, start: list[Block] | None = None, salt: int = 0
     while len(chain) < n_blocks:
         alive = sorted(chain[-1].coins)
         spent = choose.sample(alive, min(len(alive), 3))
-        chain.append(chain[-1].child(pay(spent, [Output(0, b"\x51"), Output(0, b"\x52")]), salt=salt))
+        pays = pay(spent, [Output(0, b"\x51"), Output(0, b"\x52")])
+        more = [Output(1000 + n) for n in range(5)]  # so that few rows of a part die
+        chain.append(chain[-1].child(pays, coinbase_outputs=more, salt=salt))
     return chain
 
 

@@ -95,6 +95,8 @@ class StepReader:
         """Rows of these coins, read from the blocks that created them. Raises as `steps`; ChainError if one lacks."""
         buffer = CoinBuffer(1)
         blocks, first = np.unique(coins.heights, return_index=True)
+        if not len(blocks):  # of nothing `split` would make one piece
+            return
         for height, keys in zip(blocks.tolist(), np.split(coins.keys, first[1:]), strict=True):
             rows = self._resolver.pick(self._read(height, height + 1, buffer), keys)
             if len(rows.keys) != len(keys):

@@ -123,7 +123,6 @@ def _files(
             raise
         return CHAINS[chain or "main"], None, datadir, None
     from utxo_index import numba_cache
-
     from utxo_index.cli.build import default_threads
     from utxo_index.core_files.block_folder import open_block_folder
 

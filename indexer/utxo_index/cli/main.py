@@ -29,6 +29,7 @@ COMMANDS = {
     "export": "utxo_index.cli.export:export",
     "headers": "utxo_index.cli.headers:headers",
     "verify": "utxo_index.cli.verify:verify",
+    "repair": "utxo_index.cli.repair:repair",
     "doctor": "utxo_index.cli.doctor:doctor",
     "config": "utxo_index.cli.config:config",
     "warmup": "utxo_index.cli.warmup:warmup",

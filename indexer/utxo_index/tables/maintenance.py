@@ -159,7 +159,7 @@ def _fold(updater: IndexUpdater, end_height: int) -> Draft:
     if deaths.folded is not None:
         parts |= {part.first_height for part in deaths.folded.parts}
     dead_rows = DeadRows(updater.folder, manifest)
-    n_rows = _rows_by_part(manifest)
+    n_rows = rows_by_part(manifest)
     bitmaps = []
     for part in sorted(parts):
         bits = dead_rows.folded(part, 0, n_rows[part])
@@ -167,13 +167,13 @@ def _fold(updater: IndexUpdater, end_height: int) -> Draft:
         for each in lists:
             dead[each.rows_of(part)] = True
         bitmaps.append((part, dead))
-    entry, places = _write_bitmaps(updater, bitmaps)
+    entry, places = write_bitmaps(updater, bitmaps)
     kept = tuple(e for e in deaths.lists if e not in folded)
     deaths = Deaths(folded[-1].end_height, kept, entry)
     return Draft(replace(manifest, utxos=replace(utxos, deaths=deaths)), places)
 
 
-def _write_bitmaps(
+def write_bitmaps(
     updater: IndexUpdater, bitmaps: list[tuple[int, NDArray[np.bool_]]]
 ) -> tuple[FoldedEntry | None, tuple[str, ...]]:
     """Write the file of bitmaps: dead rows of parts, ascending; none where nothing is dead."""
@@ -195,7 +195,7 @@ def _write_bitmaps(
     return FoldedEntry(place, len(content), hashlib.sha256(content).hexdigest(), tuple(parts)), (place,)
 
 
-def _rows_by_part(manifest: Manifest) -> dict[int, int]:
+def rows_by_part(manifest: Manifest) -> dict[int, int]:
     """Physical rows of `utxos` in each part, by its first height."""
     rows: dict[int, int] = {}
     for entry in manifest.tables["utxos"].files:
@@ -211,7 +211,7 @@ def _too_dead(manifest: Manifest) -> Iterator[FoldedPart]:
     deaths = manifest.utxos.deaths if manifest.utxos is not None else None
     if deaths is None or deaths.folded is None:
         return
-    n_rows = _rows_by_part(manifest)
+    n_rows = rows_by_part(manifest)
     for part in deaths.folded.parts:
         if 100 * part.dead_rows > MOST_DEAD_PERCENT * n_rows[part.first_height]:
             yield part
@@ -224,7 +224,7 @@ def _drop(updater: IndexUpdater, part: FoldedPart, should_stop: Callable[[], boo
         raise ValueError("there are no bitmaps")
     deaths, folded = utxos.deaths, utxos.deaths.folded
     dead_rows = DeadRows(updater.folder, manifest)
-    dead = dead_rows.folded(part.first_height, 0, _rows_by_part(manifest)[part.first_height])
+    dead = dead_rows.folded(part.first_height, 0, rows_by_part(manifest)[part.first_height])
     if dead is None:
         raise ValueError("the part has no bitmap")
     numbers = first_rows(manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,31 +79,67 @@ def prepare_utxos(
 ) -> tuple[PreparedFile, KeysEntry]:
     """Write and flush a file of `utxos` and that of its rows' keys (see `KeysEntry`); `mark` goes into the names."""
     span = f"{part_span(*heights)}{mark}"
-    counts = np.zeros(heights[1] - heights[0], "<u4")
+    with _key_file(staging, span, heights) as keys:
+
+        def columns() -> Iterator[Sequence[Any]]:
+            for rows in chunks:
+                keys.write(np.asarray(rows.columns[0]), rows.keys)
+                yield rows.columns
+
+        file = prepare_file(
+            staging,
+            "utxos",
+            f"utxos-{span}.parquet",
+            heights,
+            columns(),
+            row_group_rows=row_group_rows,
+            with_scripts=with_scripts,
+        )
+        return file, keys.finish()
+
+
+def prepare_keys(
+    staging: Path,
+    heights: tuple[int, int],
+    chunks: Iterable[tuple[NDArray[np.int32], NDArray[np.uint64]]],
+    *,
+    mark: str = "",
+) -> KeysEntry:
+    """Write and flush the file of keys alone; `chunks`: creation height and key of rows, in order."""
+    with _key_file(staging, f"{part_span(*heights)}{mark}", heights) as keys:
+        for created_height, of_rows in chunks:
+            keys.write(created_height, of_rows)
+        return keys.finish()
+
+
+@contextmanager
+def _key_file(staging: Path, span: str, heights: tuple[int, int]) -> Iterator[_KeyFile]:
     with disk_errors(staging):
         staging.mkdir(exist_ok=True)
-        with HashedFile(staging / f"utxos-{span}.key") as keys:
+        with HashedFile(staging / f"utxos-{span}.key") as file:
+            yield _KeyFile(file, f"{KEYS_FOLDER}/utxos-{span}.key", heights)
 
-            def columns() -> Iterator[Sequence[Any]]:
-                for rows in chunks:
-                    keys.write(np.ascontiguousarray(rows.keys, "<u8").data)
-                    created = np.asarray(rows.columns[0], np.int64) - heights[0]
-                    counts[:] += np.bincount(created, minlength=len(counts)).astype("<u4")
-                    yield rows.columns
 
-            file = prepare_file(
-                staging,
-                "utxos",
-                f"utxos-{span}.parquet",
-                heights,
-                columns(),
-                row_group_rows=row_group_rows,
-                with_scripts=with_scripts,
-            )
-            keys.write(counts.data)
-            keys.finish()
-    digests = keys.hexdigest(), hashlib.sha256(counts.data).hexdigest()
-    return file, KeysEntry(f"{KEYS_FOLDER}/utxos-{span}.key", file.entry.rows, keys.size_bytes, *digests)
+class _KeyFile:
+    """Keys as they come, and at the end how many each height has."""
+
+    def __init__(self, file: HashedFile, place: str, heights: tuple[int, int]) -> None:
+        self._file = file
+        self._place = place
+        self._first_height = heights[0]
+        self._counts = np.zeros(heights[1] - heights[0], "<u4")
+
+    def write(self, created_height: NDArray[np.int32], keys: NDArray[np.uint64]) -> None:
+        self._file.write(np.ascontiguousarray(keys, "<u8").data)
+        created = created_height.astype(np.int64) - self._first_height
+        self._counts += np.bincount(created, minlength=len(self._counts)).astype("<u4")
+
+    def finish(self) -> KeysEntry:
+        rows = int(self._counts.sum())
+        self._file.write(self._counts.data)
+        self._file.finish()
+        counts_sha256 = hashlib.sha256(self._counts.data).hexdigest()
+        return KeysEntry(self._place, rows, self._file.size_bytes, self._file.hexdigest(), counts_sha256)
 
 
 def part_span(first_height: int, end_height: int) -> str:

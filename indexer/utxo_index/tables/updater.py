@@ -7,8 +7,9 @@ them. Nothing of it counts before `commit`. Content digests of tables are given 
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,8 @@ from utxo_index.tables.manifest import (
 from utxo_index.tables.parquet_writer import Column
 from utxo_index.tables.part_files import DEATHS_FOLDER, UtxoRows, part_span, prepare_file, prepare_utxos
 from utxo_index.tables.tip_supply import TipSupply
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class IndexUpdater:
         self.staging = folder / STAGING_NAME
         self.keys = KeyLookup(folder)
         self._lock = lock
+        self.after_commit: Callable[[], None] = _nothing
+        """Called after every commit; what it raises ends the work there."""
         self._supply: TipSupply | None = None
         self._hashes: NDArray[np.uint8] | None = None
 
@@ -142,6 +147,10 @@ class IndexUpdater:
         self.manifest = manifest
         if draft.supply is not None:
             self._supply = draft.supply
+        _log.info("commit %d: tip %d, %d new files", manifest.generation, manifest.tip_height, len(draft.places))
+        for place in draft.places:
+            _log.debug("%s", place)
+        self.after_commit()
 
     # ------------------------------------------------------------ files
 
@@ -281,3 +290,7 @@ def at_tip(manifest: Manifest, supply: TipSupply, tip_hash: bytes, tip_time_unix
         tables={name: TableEntry(table.files) for name, table in manifest.tables.items()},
         utxos=utxos and replace(utxos, script_digest=None),
     )
+
+
+def _nothing() -> None:
+    pass

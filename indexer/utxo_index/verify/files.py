@@ -17,7 +17,7 @@ from utxo_index.verify.findings import CheckResult
 _READ_BYTES = 1 << 20
 
 
-class _File(NamedTuple):
+class IndexFile(NamedTuple):
     folder: Path
     place: str
     size_bytes: int
@@ -33,18 +33,18 @@ def check_files(index: Index, threads: int) -> Iterator[CheckResult]:
     manifest = index.manifest
     groups = {table: list(entry.files) for table, entry in manifest.tables.items()}
     files = {
-        f"{name} files": [_File(index.folder, e.path, e.size_bytes, e.sha256) for e in entries]
+        f"{name} files": [IndexFile(index.folder, e.path, e.size_bytes, e.sha256) for e in entries]
         for name, entries in groups.items()
     }
     if manifest.utxos is not None:
-        files["key files"] = [_File(index.folder, e.path, e.size_bytes, e.sha256) for e in manifest.utxos.key_files]
+        files["key files"] = [IndexFile(index.folder, e.path, e.size_bytes, e.sha256) for e in manifest.utxos.key_files]
         deaths = manifest.utxos.deaths
         if deaths is not None:
             lists: list[DeathsEntry | FoldedEntry] = [*deaths.lists, *([deaths.folded] if deaths.folded else [])]
-            files["death files"] = [_File(index.folder, e.path, e.size_bytes, e.sha256) for e in lists]
+            files["death files"] = [IndexFile(index.folder, e.path, e.size_bytes, e.sha256) for e in lists]
     with ThreadPoolExecutor(threads) as pool:
         for name, group in files.items():
-            problems = [problem for problem in pool.map(_problem, group) if problem is not None]
+            problems = [problem for problem in pool.map(file_problem, group) if problem is not None]
             if problems:
                 more = f"; and {len(problems) - 1:,} more" if problems[1:] else ""
                 yield CheckResult(name, False, problems[0] + more)
@@ -52,7 +52,7 @@ def check_files(index: Index, threads: int) -> Iterator[CheckResult]:
                 yield CheckResult(name, True, f"{len(group):,} of {sum(file.size_bytes for file in group):,} bytes")
 
 
-def _problem(file: _File) -> str | None:
+def file_problem(file: IndexFile) -> str | None:
     """What is wrong with a file, None if nothing is."""
     digest = hashlib.sha256()
     try:
