@@ -80,7 +80,7 @@ def build(
     from utxo_index import numba_cache
     from utxo_index.node.folder import resolve_node
 
-    shown = _progress(progress, quiet)
+    shown = show_progress(progress, quiet)
     node = resolve_node(datadir=datadir, blocksdir=blocksdir, conf=conf, chain=chain, magic=magic)
     shown.note(node.origin)
     # The first import of the kernels compiles them; not for a command line that was wrong.
@@ -140,7 +140,8 @@ def default_threads() -> int:
     return min(cores, MOST_DEFAULT_THREADS)
 
 
-def _progress(kind: str, quiet: bool) -> Progress:
+def show_progress(kind: str, quiet: bool) -> Progress:
+    """How a run is shown: `kind` of --progress."""
     if quiet:
         return Quiet()
     if kind == "never":

@@ -85,7 +85,7 @@ class HeaderTree:
         return bytes(self.hashes[entry][::-1]).hex()
 
 
-_LEAST_SCANS = 8
+LEAST_SCANS = 8
 """Files scanned at a time, at least: the small reads wait for the disk, not for a core."""
 
 
@@ -103,7 +103,7 @@ def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None
         advance(1)
         return pair
 
-    with ThreadPoolExecutor(max(threads, _LEAST_SCANS)) as pool:
+    with ThreadPoolExecutor(max(threads, LEAST_SCANS)) as pool:
         pairs = list(pool.map(scan, folder.file_numbers))
     return link_headers(folder, [blk for blk, _ in pairs], [rev for _, rev in pairs])
 
