@@ -148,7 +148,7 @@ def link_headers(
     if genesis != UNLINKED:
         growing.add_genesis(genesis)
     if known is not None:
-        growing.add_known(hashes, known)
+        growing.add_known(hashes, parents, known)
     height, work, order = growing.grow()
     return HeaderTree(
         folder,
@@ -220,12 +220,14 @@ class _Growing:
         self._height[genesis] = 0
         self._work[genesis] = self._work_by_bits[self._bits_index[genesis]]
 
-    def add_known(self, hashes: NDArray[np.uint8], known: KnownBlocks) -> None:
-        """Entries without a parent that are known: roots if they were linked. Raises NeedsWholeTree for any other."""
+    def add_known(self, hashes: NDArray[np.uint8], parents: NDArray[np.uint8], known: KnownBlocks) -> None:
+        """Entries without a parent that are known: roots if they were linked. Raises NeedsWholeTree for any other, and
+        for one whose parent was in these files: it is there no more."""
         orphans = np.flatnonzero((self._parent == UNLINKED) & (self._first_copy == np.arange(len(self._parent))))
         orphans = orphans[~np.isin(orphans, self.roots)]
-        found = _HashLookup(known.hashes)(hashes[orphans])
-        if (found == UNLINKED).any():
+        lookup = _HashLookup(known.hashes)
+        found = lookup(hashes[orphans])
+        if (found == UNLINKED).any() or (lookup(parents[orphans]) != UNLINKED).any():
             raise NeedsWholeTree
         linked = known.height[found] != UNLINKED
         roots = orphans[linked]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,3 +135,19 @@ def stat_pairs(folder: BlockFolder) -> dict[int, PairStat]:
                     status = os.stat(entry.path)
                     found[match.group(1)][int(match.group(2))] = status.st_size, status.st_mtime_ns, status.st_ino
     return {n: PairStat(stat, found["rev"].get(n, none)) for n, stat in sorted(found["blk"].items())}
+
+
+def stat_files(folder: BlockFolder, numbers: Iterable[int]) -> dict[int, PairStat]:
+    """The same of some pairs only."""
+    found = {}
+    for number in numbers:
+        stats = []
+        for path in (folder.blk_path(number), folder.rev_path(number)):
+            try:
+                status = os.stat(path)
+                stats.append((status.st_size, status.st_mtime_ns, status.st_ino))
+            except FileNotFoundError:
+                stats.append((0, 0, 0))
+        if stats[0] != (0, 0, 0):
+            found[number] = PairStat(*stats)
+    return found
