@@ -87,7 +87,7 @@ def test_verbose_and_quiet(blocks, tmp_path, capsys):
     assert sum(line.startswith("commit ") for line in lines) == 4
     assert not any(".parquet" in line for line in lines)
     assert run([*command, str(tmp_path / "b"), "-vv"]) == 0
-    assert "spends/spends-0000000-0000008.parquet: " in capsys.readouterr().err
+    assert "spends/spends-0000000-0000008.parquet is in its place" in capsys.readouterr().err
     assert run([*command, str(tmp_path / "c")]) == 0
     assert "commit" not in capsys.readouterr().err
     assert run([*command, str(tmp_path / "d"), "-qvv"]) == 0

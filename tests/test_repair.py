@@ -17,7 +17,7 @@ from small_index import CUT, all_answers, busy_chain
 from utxo_index.build import build_index
 from utxo_index.cli.main import run
 from utxo_index.errors import IndexFolderError, InputError, UsageError, UtxoIndexError
-from utxo_index.repair import NodeFiles, repair_index
+from utxo_index.repair import BlockFiles, repair_index
 from utxo_index.tables.lock import IndexLock
 from utxo_index.tables.maintenance import Cut
 from utxo_index.tables.manifest import MANIFEST_NAME, read_manifest
@@ -56,15 +56,15 @@ def sound(request, tmp_path_factory) -> Path:
     return place
 
 
-def node_of(place: Path) -> NodeFiles:
-    return NodeFiles(lambda: (place / "blocks", None, None))
+def node_of(place: Path) -> BlockFiles:
+    return BlockFiles(lambda: (place / "blocks", None, None))
 
 
-def no_node() -> NodeFiles:
+def no_node() -> BlockFiles:
     def find() -> tuple[Path, None, None]:
         raise UsageError("nobody said where the block files are")
 
-    return NodeFiles(find)
+    return BlockFiles(find)
 
 
 def damage(path: Path, random_: random.Random) -> None:
@@ -217,7 +217,7 @@ def test_interrupted_at_any_commit(sound, tmp_path):
 # ------------------------------------------------------------------ what cannot be repaired
 
 
-def refused(index: Path, node: NodeFiles) -> UtxoIndexError:
+def refused(index: Path, node: BlockFiles) -> UtxoIndexError:
     before = {name: content for name, content in file_bytes(index).items() if not name.startswith(".headers/")}
     with pytest.raises(UtxoIndexError) as raised:
         repair_index(index, node)
@@ -233,7 +233,7 @@ def test_refusals(sound, tmp_path):
     content = spends.read_bytes()
     spends.write_bytes(content[:-1])
     other = write_blocks(tmp_path / "other", busy_chain(N_BLOCKS, salt=3))
-    error = refused(index, NodeFiles(lambda: (other, None, None)))
+    error = refused(index, BlockFiles(lambda: (other, None, None)))
     assert isinstance(error, InputError)
     assert "is not in these files any more" in str(error)
     damaged = write_blocks(tmp_path / "damaged", busy_chain(N_BLOCKS))
@@ -242,7 +242,7 @@ def test_refusals(sound, tmp_path):
         for at in range(200, len(raw), 97):
             raw[at] ^= 1
         file.write_bytes(raw)
-    assert isinstance(refused(index, NodeFiles(lambda: (damaged, None, None))), InputError)
+    assert isinstance(refused(index, BlockFiles(lambda: (damaged, None, None))), InputError)
     with IndexLock(index):
         assert refused(index, node_of(sound)).exit_code == 6
     spends.write_bytes(content)

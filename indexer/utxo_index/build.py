@@ -21,13 +21,14 @@ from .build_parts import COMMIT_BYTES, PartsBuild
 from .chains import Chain
 from .core_files.best_chain import BestChain, find_best_chain
 from .core_files.block_folder import BlockFolder, open_block_folder
-from .core_files.header_tree import scan_folder
+from .core_files.chain_source import ChainSource
 from .core_files.undo_pairing import pair_undo
 from .errors import UsageError
 from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
 from .stopping import StopAfterCommit
+from .tables.folder_guard import HEADERS_NAME
 from .tables.lock import IndexLock
 from .tables.manifest import COMPLETE, Manifest, read_manifest
 from .tables.replace_index import finish_replacement, replace_index
@@ -119,7 +120,8 @@ def build_index(
     node_tip, problem = node.best_block(folder.chain) if node is not None and found is None else (None, None)
     if problem is not None:
         progress.note(problem)
-    chain = _read_headers(folder, threads, stop_height, found, node_tip, progress)
+    source = ChainSource(folder, place / HEADERS_NAME, threads)
+    chain = _read_headers(folder, source, stop_height, found, node_tip, progress)
     facts: dict[str, Any] = {
         "tip_height": chain.tip_height,
         "tip_hash": chain.tip_hash[::-1].hex(),
@@ -150,8 +152,7 @@ def build_index(
                 folder.chain,
                 chain.tip_height,
                 chain.tip_hash,
-                notes={"equal_work_tie": chain.equal_work_tie}
-                | ({"node_chose_tip": True} if chain.node_chose_tip else {}),
+                notes=chain_notes(chain),
                 with_utxos=with_utxos,
                 with_scripts=with_scripts,
                 part_blocks=part_blocks,
@@ -175,6 +176,8 @@ def build_index(
                     commit_bytes=commit_bytes,
                 ).run(progress)
             _finish(writer, chain, threads, progress)
+            if not add_utxos:
+                source.save(chain.tip_hash, writer.manifest.generation, target / HEADERS_NAME)
         if rebuild:
             replace_index(beside, place)
     state = "utxos added" if add_utxos else "resumed" if resumed else "built"
@@ -202,7 +205,7 @@ def _complete_notes(found: Manifest, with_utxos: bool, with_scripts: bool) -> li
 
 def _read_headers(
     folder: BlockFolder,
-    threads: int,
+    source: ChainSource,
     stop_height: int | None,
     found: Manifest | None,
     node_tip: bytes | None,
@@ -214,11 +217,19 @@ def _read_headers(
             "with --rebuild a new one begins"
         )
     progress.phase("Reading headers", 0, len(folder.file_numbers), unit="files")
-    tree = scan_folder(folder, threads, lambda n: progress.advance(0, n))
+    tree = source.whole_tree(lambda n: progress.advance(0, n))
     pairing = pair_undo(tree)
     if found is not None:
         return find_best_chain(tree, pairing, tip_hash=found.tip_hash)
-    return find_best_chain(tree, pairing, stop_height=stop_height, node_tip=node_tip)
+    chain = find_best_chain(tree, pairing, stop_height=stop_height, node_tip=node_tip)
+    if stop_height is None and not chain.node_chose_tip:
+        source.best_hash = chain.tip_hash
+    return chain
+
+
+def chain_notes(chain: BestChain) -> dict[str, Any]:
+    """What `status` says about the choice of the tip, for the manifest."""
+    return {"equal_work_tie": chain.equal_work_tie} | ({"node_chose_tip": True} if chain.node_chose_tip else {})
 
 
 def _remove_unless_same(folder: Path, chain: BestChain, with_utxos: bool, with_scripts: bool) -> None:

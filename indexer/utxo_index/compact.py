@@ -18,7 +18,7 @@ from .tables.folder_guard import HEADERS_NAME
 from .tables.index import Index
 from .tables.key_fns import compute_keys
 from .tables.lock import IndexLock
-from .tables.maintenance import Cut, next_draft
+from .tables.maintenance import Cut, MaintenanceStopped, next_draft
 from .tables.manifest import COMPLETE, Manifest, read_manifest
 from .tables.part_files import UtxoRows
 from .tables.replace_index import finish_replacement, replace_index
@@ -61,7 +61,7 @@ def compact_index(
     finish_replacement(_beside(place), place)
     before = _size_bytes(require_updatable(place))
     if full:
-        n_steps = _compact_fully(place, threads, progress)
+        n_steps = _compact_fully(place, threads, progress, should_stop)
     else:
         n_steps = 0
         with IndexUpdater.begin(place) as updater:
@@ -90,7 +90,7 @@ def _size_bytes(manifest: Manifest) -> int:
 # ---------------------------------------------------------------- as fresh from a build
 
 
-def _compact_fully(place: Path, threads: int, progress: Progress) -> int:
+def _compact_fully(place: Path, threads: int, progress: Progress, should_stop: Callable[[], bool]) -> int:
     beside = _beside(place)
     with IndexLock(place):
         manifest = require_updatable(place)
@@ -117,6 +117,8 @@ def _compact_fully(place: Path, threads: int, progress: Progress) -> int:
                 blocks = _blocks(index, *part)
                 writer.write_part(part[0], blocks, _spends(index, *part), _coins(index, writer.manifest, *part))
                 progress.advance(0, part[1] - part[0])
+                if should_stop():
+                    raise MaintenanceStopped
             progress.phase("Checking the history", 0, manifest.tip_height + 1)
             writer.finish(threads=threads)
             if (place / HEADERS_NAME).is_dir():  # a cache, but a dear one

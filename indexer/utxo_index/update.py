@@ -20,16 +20,17 @@ from pathlib import Path
 import numpy as np
 
 from . import large_arrays
-from .build import build_index
+from .build import build_index, chain_notes
 from .chains import Chain
 from .core_files.best_chain import BestChain
 from .core_files.block_folder import BlockFolder, open_block_folder
 from .core_files.chain_source import ChainSource
 from .errors import BlockFileError, InputError, UndoFileError, UsageError
+from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import TAIL_BLOCKS
 from .tables.folder_guard import HEADERS_NAME
-from .tables.maintenance import Cut, MaintenanceStopped, is_due, next_draft
+from .tables.maintenance import Cut, MaintenanceStopped, next_draft
 from .tables.manifest import Manifest
 from .tables.replace_index import finish_replacement
 from .tables.rollback import lowest_height, prepare_restore, prepare_rollback, step_end_below
@@ -66,7 +67,7 @@ def update_index(
     magic: bytes | None = None,
     threads: int = 1,
     stop_height: int | None = None,
-    node_tip: bytes | None = None,
+    node: NodeQuestion | None = None,
     trust_blocks: bool = False,
     progress: Progress | None = None,
     on_commit: Callable[[int, bytes], None] | None = None,
@@ -80,8 +81,7 @@ def update_index(
     ----------
     blocks_folder, index_folder, chain_name, magic, threads, trust_blocks : as in `build_index`
     stop_height : last height to take in (inclusive); not below where the index is
-    node_tip : hash (internal byte order) of the block that the node says is best; it is taken if it is connected in the
-        files, else the most work is
+    node : whom to ask for the node's own best block; it is taken if it is connected in the files, else the most work is
     on_commit : called with height and hash (internal byte order) of the tip whenever new blocks are committed
     should_stop : asked between commits, and within long maintenance: ends the update there
     cut, step_blocks : other values than the format's are for tests
@@ -100,11 +100,12 @@ def update_index(
     if manifest.chain != folder.chain:
         what = f"{place} is an index of {manifest.chain.name}, and the block files are of {folder.chain.name}"
         raise UsageError(what)
-    source = ChainSource(folder, place / HEADERS_NAME, threads)
+    # before the files are looked at: what the node calls its best block is in them then
+    node_tip, problem = node.best_block(folder.chain) if node is not None else (None, None)
+    if problem is not None:
+        progress.note(problem)
     before = manifest.tip_height
-    may_be_idle = stop_height is None and node_tip in (None, manifest.tip_hash) and not is_due(manifest, cut or Cut())
-    if may_be_idle and source.is_unchanged(manifest.tip_hash):
-        return _report("nothing new", manifest, before, before, 0, started)
+    source = ChainSource(folder, place / HEADERS_NAME, threads)
     job = _Update(place, folder, source, threads, not trust_blocks, cut or Cut(), step_blocks)
     job.progress, job.on_commit, job.should_stop = progress, on_commit, should_stop
     try:
@@ -165,6 +166,8 @@ class _Update:
                     self.manifest = updater.manifest
             self._maintain(updater)
             self.manifest = updater.manifest
+            if not self.should_stop():
+                self._source.save(self.manifest.tip_hash, self.manifest.generation)
 
     def _to_best_chain(self, updater: IndexUpdater, stop_height: int | None, node_tip: bytes | None) -> None:
         chain = self._source.best_chain(updater.block_hashes, stop_height=stop_height, node_tip=node_tip)
@@ -179,7 +182,6 @@ class _Update:
         if fork_height < updater.manifest.tip_height:
             self._go_back(updater, chain, fork_height)
         self._go_on(updater, chain)
-        self._source.save(updater.manifest.tip_hash)
 
     def _go_back(self, updater: IndexUpdater, chain: BestChain, fork_height: int) -> None:
         manifest = updater.manifest
@@ -219,7 +221,7 @@ class _Update:
         reader = StepReader(chain, manifest.utxos, threads=self._threads, check_merkle=self._check_merkle)
         try:
             for step in reader.steps(updater, heights):
-                draft = updater.prepare_step(step, notes={"equal_work_tie": chain.equal_work_tie})
+                draft = updater.prepare_step(step, notes=chain_notes(chain))
                 updater.commit(draft)
                 self.n_commits += 1
                 tip = updater.manifest.tip_height

@@ -24,6 +24,9 @@ COMPLETE_VARIABLE = "_UTXO_INDEX_COMPLETE"
 
 COMMANDS = {
     "build": "utxo_index.cli.build:build",
+    "update": "utxo_index.cli.update:update",
+    "watch": "utxo_index.cli.watch:watch",
+    "compact": "utxo_index.cli.compact:compact",
     "status": "utxo_index.cli.status:status",
     **{metric.name.replace("_", "-"): f"utxo_index.cli.queries:{metric.name}" for metric in METRICS},
     "export": "utxo_index.cli.export:export",

@@ -28,8 +28,6 @@ _chosen_format: str | None = None
 def message_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """See above. The progress is ended, well or not, when the command is."""
 
-    @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
-    @click.option("--verbose", "-v", count=True, help="Say what is done to the index; -vv: to every file.")
     @click.option(
         "--progress",
         type=click.Choice(["auto", "plain", "never"]),
@@ -37,6 +35,19 @@ def message_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="A bar on a terminal and a line every 10 s elsewhere; only lines; nothing.",
     )
+    @note_options
+    @functools.wraps(command)
+    def with_progress(*args: Any, progress: str, shown: Progress, **options: Any) -> Any:
+        return command(*args, shown=shown, **options)
+
+    return with_progress
+
+
+def note_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same without `--progress`, for commands that have notes only."""
+
+    @click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+    @click.option("--verbose", "-v", count=True, help="Say what is done to the index; -vv: to every file.")
     @click.option(
         "--log-format",
         type=click.Choice(["text", "json"]),
@@ -45,9 +56,9 @@ def message_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="json: one object a line on stderr, errors too.",
     )
     @functools.wraps(command)
-    def with_messages(*args: Any, quiet: bool, verbose: int, progress: str, log_format: str, **options: Any) -> Any:
+    def with_notes(*args: Any, quiet: bool, verbose: int, log_format: str, **options: Any) -> Any:
         use_format(log_format)  # also of an error, which is reported after the command is gone
-        shown = _progress(progress, quiet, log_format)
+        shown = show_progress(options.get("progress", "never"), quiet, log_format)
         handler = _show_log(shown, verbose) if verbose and not quiet else None
         try:
             return command(*args, shown=shown, **options)
@@ -58,7 +69,7 @@ def message_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
                 logging.getLogger("utxo_index").removeHandler(handler)
 
-    return with_messages
+    return with_notes
 
 
 def use_format(log_format: str | None) -> None:
@@ -74,7 +85,8 @@ def say(text: str, *, level: str = "info", event: str = "note", **facts: object)
     click.echo(text, err=True)
 
 
-def _progress(kind: str, quiet: bool, log_format: str) -> Progress:
+def show_progress(kind: str, quiet: bool, log_format: str = "text") -> Progress:
+    """How a run is shown: `kind` of --progress."""
     if quiet:
         return Quiet()
     if log_format == "json":

@@ -42,7 +42,7 @@ def repair(
     folder = resolve_index(index, chain)
     with numba_cache.loading():
         from utxo_index.cli.build import default_threads
-        from utxo_index.repair import NodeFiles, repair_index
+        from utxo_index.repair import BlockFiles, repair_index
     from utxo_index.stopping import StopAfterCommit
 
     def find() -> tuple[Path, str | None, bytes | None]:
@@ -52,7 +52,7 @@ def repair(
         shown.note(node.origin)
         return node.blocks_folder, node.chain_name, node.magic
 
-    node = NodeFiles(find, threads if threads is not None else default_threads())
+    node = BlockFiles(find, threads if threads is not None else default_threads())
     report = repair_index(folder, node, only_look=dry_run, progress=shown, stop=StopAfterCommit(shown.note))
     shown.done()
     if dry_run:

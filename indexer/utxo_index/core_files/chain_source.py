@@ -9,36 +9,30 @@ answer is always the whole tree's.
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ChainError, InputError
+from ..errors import InputError
 from .best_chain import BestChain, find_best_chain
 from .block_folder import BlockFolder
-from .header_tree import HeaderTree, KnownBlocks, NeedsWholeTree, link_headers, scan_pair
+from .header_tree import LEAST_SCANS, HeaderTree, KnownBlocks, NeedsWholeTree, link_headers, scan_pair
 from .header_tree_fns import UNLINKED, WORK_LIMBS
-from .scan_store import PairStat, ScannedPair, ScanStore, height_range
+from .record_scan import BlkScan, RecordScan
+from .scan_state import PairStat, read_state, stat_pairs, write_state
+from .scan_store import ScannedPair, ScanStore, height_range
 from .undo_pairing import pair_undo
 
 NEAR_TIP_BLOCKS = 144
 """Files with blocks this near to the tip are always looked at."""
 
 _MOST_FILES_IN_PART = 64
-_UNSURE_NS = 2 * 10**9
-"""A file may change again within one tick of its system's clock: so much must lie between its change and its scan."""
-
 _NOT_SEEN = -2
 """Height of a record that no tree has had yet."""
-
-_FILE_NAME = re.compile(r"(blk|rev)(\d{5,})\.dat")
 
 Hashes = Callable[[], NDArray[np.uint8]]
 
@@ -48,33 +42,22 @@ class ChainSource:
 
     def __init__(self, folder: BlockFolder, store_place: Path, threads: int) -> None:
         self.folder = folder
-        self._store = ScanStore(folder, store_place)
+        self._place = store_place
+        self._store = ScanStore(store_place)
         self._threads = threads
-        self._state = self._store.read_state()
+        self._state = read_state(folder, store_place)
         self._pairs: dict[int, ScannedPair] = {}
         self._stats: dict[int, PairStat] = {}
         self._changed: set[int] = set()
         self._known: tuple[KnownBlocks, list[int]] | None = None
-        self._best_hash = b""
+        self.best_hash = b""
+        """Tip that was found, where it is the best of all files by work; else empty."""
 
     # ------------------------------------------------------------ looks at files
-
-    def is_unchanged(self, tip_hash: bytes) -> bool:
-        """All files look as they did when this tip came out of them."""
-        if self._state.tip_hash != tip_hash.hex():
-            return False
-        stats = stat_pairs(self.folder)
-        return self._state.stats.keys() == stats.keys() and all(self._is_same(n, stat) for n, stat in stats.items())
 
     def has_changed(self) -> bool:
         """Any file looks other than at the last look of `best_chain`."""
         return stat_pairs(self.folder) != self._stats
-
-    def _is_same(self, number: int, stat: PairStat) -> bool:
-        """The pair was scanned as it is now."""
-        if self._state.stats.get(number) != stat:
-            return False
-        return max(stat.blk[1], stat.rev[1]) + _UNSURE_NS < self._state.scanned_ns[number]
 
     # ------------------------------------------------------------ the chain
 
@@ -92,14 +75,8 @@ class ChainSource:
         chain = self._chain_of_part(index_hashes(), stop_height) if self._known is not None else None
         if chain is None or node_tip not in (None, chain.tip_hash):
             tree = self._whole_tree()
-            pairing = pair_undo(tree)
-            chain = find_best_chain(tree, pairing, stop_height=stop_height)
-            self._best_hash = chain.tip_hash if stop_height is None else b""
-            if node_tip not in (None, chain.tip_hash):
-                with suppress(ChainError):
-                    chain = find_best_chain(tree, pairing, stop_height=stop_height, tip_hash=node_tip)
-        else:
-            self._best_hash = chain.tip_hash if stop_height is None else b""
+            chain = find_best_chain(tree, pair_undo(tree), stop_height=stop_height, node_tip=node_tip)
+        self.best_hash = b"" if chain.node_chose_tip or stop_height is not None else chain.tip_hash
         return chain
 
     def _chain_of_part(self, hashes: NDArray[np.uint8], stop_height: int | None) -> BestChain | None:
@@ -122,40 +99,52 @@ class ChainSource:
         tree = self._whole_tree()
         return find_best_chain(tree, pair_undo(tree), tip_hash=tip_hash)
 
-    def save(self, tip_hash: bytes, place: Path | None = None) -> None:
-        """Keep what was scanned, for an index that has this tip; in another place than the store's own, all of it."""
-        best = tip_hash.hex() if tip_hash == self._best_hash else ""
-        if not self._changed and self._state.tip_hash == best and place is None:
+    def save(self, tip_hash: bytes, generation: int, place: Path | None = None) -> None:
+        """Keep what was scanned, for an index that has this tip and generation, and nothing left to do for these files.
+
+        place : where to keep all of it, if not in the store it was read from
+        """
+        state = self._state
+        best = tip_hash.hex() if tip_hash == self.best_hash else ""
+        if not self._changed and (state.tip_hash, state.generation) == (best, generation) and place is None:
             return
-        self._state.tip_hash = best
-        if place is None:
-            self._store.write_pairs({n: self._pairs[n] for n in self._changed if n in self._pairs})
-            self._store.write_state(self._state)
-            self._changed.clear()
-        else:
+        state.tip_hash, state.generation = best, generation
+        changed = self._changed
+        if place is not None:
             self._load(sorted(self._stats))
-            store = ScanStore(self.folder, place)
-            store.write_pairs({n: self._pairs[n] for n in self._stats})
-            store.write_state(self._state)
+            self._place, self._store, changed = place, ScanStore(place), set(self._stats)
+        self._store.write_pairs({n: self._pairs[n] for n in changed if n in self._pairs})
+        write_state(self.folder, self._place, state)
+        self._changed.clear()
 
     # ------------------------------------------------------------ scans
 
     def _look(self) -> None:
         """Scan what changed."""
         self._stats = stat_pairs(self.folder)
-        old = self._state.stats
-        gone = old.keys() - self._stats.keys()
-        for number in gone:
-            del old[number], self._state.scanned_ns[number], self._state.heights[number]
-            self._pairs.pop(number, None)
-        wanted = [n for n, stat in self._stats.items() if not self._is_same(n, stat)]
+        gone = self._forget_gone()
+        wanted = [n for n, stat in self._stats.items() if not self._state.is_same(n, stat)]
         self._known = None if gone else self._known_blocks(wanted)
         self._scan(wanted)
 
-    def _scan(self, numbers: list[int]) -> None:
+    def _forget_gone(self) -> bool:
+        """Whether files are there no more."""
+        gone = self._state.stats.keys() - self._stats.keys()
+        for number in gone:
+            del self._state.stats[number], self._state.scanned_ns[number], self._state.heights[number]
+            self._pairs.pop(number, None)
+        return bool(gone)
+
+    def _scan(self, numbers: list[int], advance: Callable[[int], None] = lambda n: None) -> None:
         now = time.time_ns()
-        with ThreadPoolExecutor(self._threads) as pool:
-            for number, (blk, rev) in zip(numbers, pool.map(lambda n: scan_pair(self.folder, n), numbers), strict=True):
+
+        def scan(number: int) -> tuple[BlkScan, RecordScan]:
+            pair = scan_pair(self.folder, number)
+            advance(1)
+            return pair
+
+        with ThreadPoolExecutor(max(self._threads, LEAST_SCANS)) as pool:
+            for number, (blk, rev) in zip(numbers, pool.map(scan, numbers), strict=True):
                 heights = np.full(len(blk.offsets), _NOT_SEEN, np.int64)
                 self._pairs[number] = ScannedPair(blk, rev, heights, np.zeros((len(heights), WORK_LIMBS), np.int64))
                 self._state.stats[number] = self._stats[number]
@@ -206,9 +195,12 @@ class ChainSource:
 
     def whole_tree(self, advance: Callable[[int], None]) -> HeaderTree:
         """As `scan_folder`, with what is in the store. `advance(n)` is called with numbers of files done."""
-        self._look()
+        self._stats = stat_pairs(self.folder)
+        self._forget_gone()
+        changed = [n for n, stat in self._stats.items() if not self._state.is_same(n, stat)]
+        self._scan(changed, advance)
         tree = self._whole_tree()
-        advance(len(self._stats))
+        advance(len(self._stats) - len(changed))
         return tree
 
     def _tree(self, numbers: list[int], known: KnownBlocks | None) -> HeaderTree:
@@ -232,19 +224,3 @@ def _on_chain(tree: HeaderTree, hashes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     same = np.zeros(len(roots), np.bool_)
     same[inside] = (hashes[heights[inside]] == tree.hashes[roots[inside]]).all(axis=1)
     return same
-
-
-def stat_pairs(folder: BlockFolder) -> dict[int, PairStat]:
-    """How the files look now, by number; pairs without a blk file are left out."""
-    none = (0, 0, 0)
-    found: dict[str, dict[int, tuple[int, int, int]]] = {"blk": {}, "rev": {}}
-    with os.scandir(folder.path) as entries:
-        for entry in entries:
-            match = _FILE_NAME.fullmatch(entry.name)
-            if match:
-                try:
-                    status = os.stat(entry.path)
-                except FileNotFoundError:
-                    continue
-                found[match.group(1)][int(match.group(2))] = status.st_size, status.st_mtime_ns, status.st_ino
-    return {n: PairStat(stat, found["rev"].get(n, none)) for n, stat in sorted(found["blk"].items())}

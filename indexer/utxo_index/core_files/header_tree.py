@@ -85,7 +85,7 @@ class HeaderTree:
         return bytes(self.hashes[entry][::-1]).hex()
 
 
-_LEAST_SCANS = 8
+LEAST_SCANS = 8
 """Files scanned at a time, at least: the small reads wait for the disk, not for a core."""
 
 
@@ -103,7 +103,7 @@ def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None
         advance(1)
         return pair
 
-    with ThreadPoolExecutor(max(threads, _LEAST_SCANS)) as pool:
+    with ThreadPoolExecutor(max(threads, LEAST_SCANS)) as pool:
         pairs = list(pool.map(scan, folder.file_numbers))
     return link_headers(folder, [blk for blk, _ in pairs], [rev for _, rev in pairs])
 
@@ -148,7 +148,7 @@ def link_headers(
     if genesis != UNLINKED:
         growing.add_genesis(genesis)
     if known is not None:
-        growing.add_known(hashes, known)
+        growing.add_known(hashes, parents, known)
     height, work, order = growing.grow()
     return HeaderTree(
         folder,
@@ -220,12 +220,14 @@ class _Growing:
         self._height[genesis] = 0
         self._work[genesis] = self._work_by_bits[self._bits_index[genesis]]
 
-    def add_known(self, hashes: NDArray[np.uint8], known: KnownBlocks) -> None:
-        """Entries without a parent that are known: roots if they were linked. Raises NeedsWholeTree for any other."""
+    def add_known(self, hashes: NDArray[np.uint8], parents: NDArray[np.uint8], known: KnownBlocks) -> None:
+        """Entries without a parent that are known: roots if they were linked. Raises NeedsWholeTree for any other, and
+        for one whose parent was in these files: it is there no more."""
         orphans = np.flatnonzero((self._parent == UNLINKED) & (self._first_copy == np.arange(len(self._parent))))
         orphans = orphans[~np.isin(orphans, self.roots)]
-        found = _HashLookup(known.hashes)(hashes[orphans])
-        if (found == UNLINKED).any():
+        lookup = _HashLookup(known.hashes)
+        found = lookup(hashes[orphans])
+        if (found == UNLINKED).any() or (lookup(parents[orphans]) != UNLINKED).any():
             raise NeedsWholeTree
         linked = known.height[found] != UNLINKED
         roots = orphans[linked]

@@ -1,43 +1,26 @@
 """What scans of block files found, kept in files of our own, so that hundreds of GB need not be hopped through again.
 
-A cache: each file has a SHA-256 in front of its content, and what is damaged, missing or of another folder is scanned
-anew. 32 file pairs share a file of the store, some 0.5 MB, so that one that grows is cheap to keep.
+A cache: what is damaged or missing is scanned anew. 32 file pairs share a file of the store, some 0.5 MB, so that one
+that grows is cheap to keep.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from array import array
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .block_folder import BlockFolder
 from .header_tree_fns import UNLINKED, WORK_LIMBS
 from .record_scan import BlkScan, RecordScan
+from .scan_state import read_kept, write_kept
 
 PAIRS_PER_FILE = 32
-_STATE_NAME = "state.json"
-_VERSION = 1
-_DIGEST_BYTES = 65  # hex digits and a line feed
-
-FileStat = tuple[int, int, int]
-"""Size in bytes, time of change in nanoseconds, inode; zeros where there is no such file."""
-
-
-@dataclass(frozen=True)
-class PairStat:
-    """A blk file and its rev file, as the system knows them."""
-
-    blk: FileStat
-    rev: FileStat
 
 
 @dataclass
@@ -50,55 +33,18 @@ class ScannedPair:
     work: NDArray[np.int64]
 
 
-@dataclass
-class ScanState:
-    """Of all pairs, by number: how they looked when they were scanned, when that was (ns), the lowest and the highest
-    height in them (UNLINKED: none); and the tip that came out, as hex, where it is the best of all files."""
-
-    stats: dict[int, PairStat] = field(default_factory=dict)
-    scanned_ns: dict[int, int] = field(default_factory=dict)
-    heights: dict[int, tuple[int, int]] = field(default_factory=dict)
-    tip_hash: str = ""
-
-
 class ScanStore:
-    """The store of one folder of block files in `place`. Nothing raises: what cannot be read is not there."""
+    """The pairs kept in `place`. Nothing raises: what cannot be read is not there."""
 
-    def __init__(self, folder: BlockFolder, place: Path) -> None:
+    def __init__(self, place: Path) -> None:
         self._place = place
-        self._of = [_VERSION, str(folder.path.absolute()), folder.chain.magic.hex(), folder.xor_key.hex()]
-
-    def read_state(self) -> ScanState:
-        """Empty where there is none of this folder."""
-        content = self._read(_STATE_NAME)
-        if content is None:
-            return ScanState()
-        try:
-            body = json.loads(content)
-            if body["of"] != self._of:
-                return ScanState()
-            state = ScanState(tip_hash=body["tip_hash"])
-            for number, *rest in body["pairs"]:
-                state.stats[number] = PairStat((rest[0], rest[1], rest[2]), (rest[3], rest[4], rest[5]))
-                state.scanned_ns[number] = rest[6]
-                state.heights[number] = (rest[7], rest[8])
-            return state
-        except (ValueError, KeyError, TypeError, IndexError):
-            return ScanState()
-
-    def write_state(self, state: ScanState) -> None:
-        pairs = [
-            [n, *stat.blk, *stat.rev, state.scanned_ns[n], *state.heights[n]] for n, stat in sorted(state.stats.items())
-        ]
-        body = {"of": self._of, "tip_hash": state.tip_hash, "pairs": pairs}
-        self._write(_STATE_NAME, json.dumps(body, separators=(",", ":")).encode())
 
     def read_pairs(self, numbers: Iterable[int]) -> dict[int, ScannedPair]:
         """The pairs of these numbers that are there."""
         wanted = set(numbers)
         found: dict[int, ScannedPair] = {}
         for group in sorted({number // PAIRS_PER_FILE for number in wanted}):
-            content = self._read(_group_name(group))
+            content = read_kept(self._place, _group_name(group))
             if content is not None:
                 with suppress(ValueError, IndexError):
                     found |= {n: pair for n, pair in _decode(content).items() if n in wanted}
@@ -109,33 +55,11 @@ class ScanStore:
         for group in sorted({number // PAIRS_PER_FILE for number in pairs}):
             numbers = range(group * PAIRS_PER_FILE, (group + 1) * PAIRS_PER_FILE)
             together = self.read_pairs(numbers) | {n: pair for n, pair in pairs.items() if n in numbers}
-            self._write(_group_name(group), _encode(together))
-
-    def _read(self, name: str) -> bytes | None:
-        try:
-            content = (self._place / name).read_bytes()
-        except OSError:
-            return None
-        body = content[_DIGEST_BYTES:]
-        return body if content[:_DIGEST_BYTES] == _digest_line(body) else None
-
-    def _write(self, name: str, body: bytes) -> None:
-        """Not flushed: after a power cut the digest tells. That the disk takes no more is for others to say."""
-        with suppress(OSError):
-            self._place.mkdir(exist_ok=True)
-            temporary = self._place / f"{name}.new"
-            with open(temporary, "wb") as file:
-                file.write(_digest_line(body))
-                file.write(body)
-            os.replace(temporary, self._place / name)
+            write_kept(self._place, _group_name(group), _encode(together))
 
 
 def _group_name(group: int) -> str:
     return f"scans-{group * PAIRS_PER_FILE:05d}.bin"
-
-
-def _digest_line(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest().encode() + b"\n"
 
 
 # ---------------------------------------------------------------- pairs as bytes

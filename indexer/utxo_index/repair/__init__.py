@@ -46,7 +46,7 @@ class RepairReport:
 
 
 @dataclass(frozen=True)
-class NodeFiles:
+class BlockFiles:
     """Where the block files are, asked for only where a repair needs them."""
 
     find: Callable[[], tuple[Path, str | None, bytes | None]]
@@ -55,7 +55,7 @@ class NodeFiles:
 
 def repair_index(
     place: Path,
-    node: NodeFiles,
+    node: BlockFiles,
     *,
     only_look: bool = False,
     progress: Progress | None = None,
@@ -89,7 +89,7 @@ class _Repair:
         self,
         updater: IndexUpdater,
         damage: Damage,
-        node: NodeFiles,
+        node: BlockFiles,
         progress: Progress,
         stop: StopAfterCommit | None,
     ) -> None:

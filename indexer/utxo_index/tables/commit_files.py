@@ -7,6 +7,7 @@ has the generation in its name. What is no longer named is moved aside, where re
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -17,6 +18,8 @@ from pathlib import Path
 from utxo_index.tables.durable_files import DROPPED_NAME, disk_errors, flush_folder, replace_file
 from utxo_index.tables.folder_guard import FOLDERS, OUR_FILE, STAGING_NAME
 from utxo_index.tables.manifest import MANIFEST_NAME, Manifest
+
+_log = logging.getLogger(__name__)
 
 KEEP_DROPPED_S = 900
 """Readers that take longer than this on one generation may find a file gone, and begin anew."""
@@ -34,6 +37,7 @@ def commit_files(
         for place in places:
             (folder / place).parent.mkdir(exist_ok=True)
             os.replace(staging / Path(place).name, folder / place)
+            _log.debug("%s is in its place", place)
         for changed in sorted({(folder / place).parent for place in places}):
             flush_folder(changed)
         staging.mkdir(exist_ok=True)

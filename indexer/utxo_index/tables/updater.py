@@ -148,8 +148,6 @@ class IndexUpdater:
         if draft.supply is not None:
             self._supply = draft.supply
         _log.info("commit %d: tip %d, %d new files", manifest.generation, manifest.tip_height, len(draft.places))
-        for place in draft.places:
-            _log.debug("%s", place)
         self.after_commit()
 
     # ------------------------------------------------------------ files
