@@ -59,14 +59,21 @@ from utxo_index import numba_cache  # noqa: E402
 numba_cache.prepare()
 
 from index_rows import file_bytes  # noqa: E402
+from make_chain import Block  # noqa: E402
 from small_index import CUT, N_BLOCKS, busy_chain, observe, write_blocks  # noqa: E402
 
 from utxo_index.build import build_index  # noqa: E402
+from utxo_index.compact import compact_index  # noqa: E402
 from utxo_index.errors import UtxoIndexError  # noqa: E402
+from utxo_index.repair import BlockFiles, repair_index  # noqa: E402
 from utxo_index.tables import supply  # noqa: E402
+from utxo_index.tables.maintenance import Cut  # noqa: E402
 from utxo_index.tables.manifest import MANIFEST_NAME, read_manifest  # noqa: E402
+from utxo_index.update import update_index  # noqa: E402
 
 supply.CHECKPOINTS_PER_COMMIT = 2  # more commits
+SMALL = Cut(tail_blocks=3, fold_depth_blocks=6)
+LARGE = Cut(tail_blocks=64, fold_depth_blocks=1000)
 _PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, ctypes.c_ulong(-1)
 
 
@@ -99,6 +106,53 @@ def _prepare_with(**options: Any) -> Callable[[Path], None]:
     return prepare
 
 
+def _update(place: Path, cut: Cut = SMALL, step_blocks: int = 2) -> object:
+    return update_index(place / "blocks", index_folder=place / "index", cut=cut, step_blocks=step_blocks)
+
+
+def _compact(place: Path, *, full: bool = False) -> object:
+    return compact_index(place / "index", cut=SMALL, full=full)
+
+
+def _repair(place: Path) -> object:
+    return repair_index(place / "index", BlockFiles(lambda: (place / "blocks", None, None)))
+
+
+def _prepare_chains(*files: list[Block], cut: Cut = SMALL, step_blocks: int = 2) -> Callable[[Path], None]:
+    """Build an index of the first, update it to all but the last, and leave the files of the last."""
+
+    def prepare(place: Path) -> None:
+        for number, blocks in enumerate(files):
+            shutil.rmtree(place / "blocks", ignore_errors=True)
+            write_blocks(place / "blocks", blocks)
+            if number == 0:
+                _build(place, with_scripts=True)
+            elif number + 1 < len(files):
+                _update(place, cut, step_blocks)
+
+    return prepare
+
+
+def _prepare_damaged(place: Path) -> None:
+    """An updated index in which one file of each kind is gone, or has a flipped bit."""
+    chain = busy_chain(22)
+    _prepare_chains(chain[:8], chain[:18], chain)(place)
+    _update(place)
+    kinds: dict[str, str] = {}
+    for name in sorted(read_manifest(place / "index").paths()):  # type: ignore[union-attr]
+        kinds[Path(name).name.split("-")[0] + Path(name).suffix] = name
+    for number, name in enumerate(kinds.values()):
+        path = place / "index" / name
+        content = path.read_bytes()
+        path.unlink()
+        if number % 2:
+            path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+_CHAIN = busy_chain(17)
+_RIVAL = busy_chain(14, start=_CHAIN[:10], salt=1)
+_TREE = list(dict.fromkeys(_CHAIN[:13] + _RIVAL))
+
 OPERATIONS = {
     "build": Operation(_prepare_blocks, _build),
     "build without utxos": Operation(_prepare_blocks, lambda place: _build(place, with_utxos=False)),
@@ -108,6 +162,19 @@ OPERATIONS = {
     "build --rebuild": Operation(
         _prepare_with(stop_height=9), lambda place: _build(place, rebuild=True, with_scripts=True)
     ),
+    "update": Operation(_prepare_chains(_CHAIN[:8], _CHAIN[:14], _CHAIN[:16]), _update, same_bytes=False),
+    "reorg of updates": Operation(
+        _prepare_chains(_CHAIN[:9], _CHAIN[:13], _TREE, cut=LARGE), _update, same_bytes=False
+    ),
+    "reorg of the build": Operation(_prepare_chains(_CHAIN[:13], _TREE), _update, same_bytes=False),
+    "reorg without the blocks": Operation(_prepare_chains(_CHAIN[:13], _RIVAL), _update, same_bytes=False),
+    "compact": Operation(
+        _prepare_chains(_CHAIN[:7], _CHAIN, _CHAIN, cut=LARGE, step_blocks=1), _compact, same_bytes=False
+    ),
+    "compact --full": Operation(
+        _prepare_chains(_CHAIN[:8], _CHAIN[:12], _CHAIN[:12]), lambda place: _compact(place, full=True)
+    ),
+    "repair": Operation(_prepare_damaged, _repair, same_bytes=False),
 }
 
 
@@ -161,10 +228,26 @@ def _record(request: dict[str, Any]) -> object:
 
     os.replace = observed_replace  # type: ignore[assignment]
     states.append(observe(place / "index"))
-    OPERATIONS[request["operation"]].run(place)
+    operation = OPERATIONS[request["operation"]]
+    operation.run(place)
     os.replace = replace
     states.append(observe(place / "index"))
-    return {"states": states, "content": content(place), "unnamed": unnamed(place)}
+    seen = {"states": states, "content": content(place), "unnamed": unnamed(place)}
+    return seen | {"same_bytes": operation.same_bytes, "fresh": _fresh(place, states)}
+
+
+def _fresh(place: Path, states: list[str]) -> list[str]:
+    """What fresh builds of the same files say, of every tip that the index had on its way."""
+    manifest = read_manifest(place / "index")
+    utxos = manifest.utxos if manifest is not None else None
+    found = []
+    for height in sorted({int(state.split()[1]) for state in states if state.startswith("tip ")}):
+        fresh = place / "fresh"
+        options = {"with_utxos": utxos is not None, "with_scripts": utxos is not None and utxos.with_scripts}
+        build_index(place / "blocks", index_folder=fresh, stop_height=height, **(CUT | options))
+        found.append(observe(fresh))
+        shutil.rmtree(fresh)
+    return found
 
 
 def _recover(request: dict[str, Any]) -> object:
