@@ -171,3 +171,9 @@ class IndexUnfinishedError(UtxoIndexError):
     """The index is not built to its end yet."""
 
     exit_code = 8
+
+
+class IndexStaleError(UtxoIndexError):
+    """The index is behind its node (`status --check`)."""
+
+    exit_code = 8
