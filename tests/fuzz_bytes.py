@@ -29,15 +29,24 @@ if os.environ.get("NUMBA_DISABLE_JIT") != "1":
 with atheris.instrument_imports(include=["utxo_index", "bitcoin_conf"]):
     import numpy as np
 
-    from utxo_index import addresses, buckets, chains, row_filter, units
-    from utxo_index.core_files import best_chain, block_folder, header_tree, range_reader, undo_pairing
+    from utxo_index import addresses, buckets, chains, row_filter, snapshot_sort, units
+    from utxo_index.core_files import best_chain, block_folder, header_tree, range_reader, snapshot_file, undo_pairing
     from utxo_index.errors import UtxoIndexError
     from utxo_index.node import bitcoin_conf
     from utxo_index.prices.load import load_prices
     from utxo_index.tables import death_lists, manifest
 
 import fuzz_kernels
-from make_chain import FilePair, spending_chain, write_folder
+from make_chain import (
+    MAGIC,
+    FilePair,
+    compact_size,
+    compress_amount,
+    compress_script,
+    spending_chain,
+    varint,
+    write_folder,
+)
 
 np.seterr(over="ignore")  # compiled integers wrap silently, and so shall plain ones
 _WORK = Path(tempfile.mkdtemp(prefix="fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
@@ -93,6 +102,17 @@ def prices(data: bytes) -> None:
         load_prices(_WORK / "prices.csv", fill_gaps=bool(len(data) & 1))
 
 
+def snapshot(data: bytes) -> None:
+    """A dumptxoutset file, cut into small pieces of work."""
+    path = _WORK / "utxo.dat"
+    path.write_bytes(data)
+    with contextlib.suppress(UtxoIndexError):
+        header = snapshot_file.read_snapshot_header(path)
+        pieces = {"piece_bytes": 256, "run_bytes": 4096, "bucket_blocks": 4}
+        with snapshot_sort.sort_snapshot(header, 20, _WORK, with_scripts=True, **pieces) as found:
+            found.rows(0, 21)
+
+
 _SEAL = re.compile(rb'"manifest_sha256": "[0-9a-f]{64}"')
 
 
@@ -131,7 +151,7 @@ def texts(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (kernels, folder, conf, prices, sealed_manifest, deaths, texts)
+    target.__name__: target for target in (kernels, folder, snapshot, conf, prices, sealed_manifest, deaths, texts)
 }
 
 
@@ -150,6 +170,13 @@ def write_seeds(place: Path) -> None:
         blk = b"".join(block.blk_record for block in chain[:n])
         rev = b"".join(block.rev_record for block in chain[1:n])
         seeds["folder"].append(bytes(8) + len(blk).to_bytes(2, "little") + blk + rev)
+    coins = [chain[-1].coins[outpoint] for outpoint in sorted(chain[-1].coins)[:3]]
+    for n in (1, 3):
+        groups = bytes(range(32)) + compact_size(n)
+        for vout, coin in enumerate(coins[:n]):
+            amount = varint(compress_amount(coin.output.value_sats))
+            groups += compact_size(vout) + varint(2 * coin.height) + amount + compress_script(coin.output.script)
+        seeds["snapshot"].append(b"utxo\xff\2\0" + MAGIC + chain[-1].hash + n.to_bytes(8, "little") + groups)
     seeds["conf"] = [
         b"chain=signet\ndatadir=/x # home\n[signet]\nrpcport=1\nnoblocksdir=1\n",
         b"testnet=1\nincludeconf=other.conf\nregtest.rpcuser=a\nrpcpassword=b#c\n[main]\n\0"
@@ -161,8 +188,8 @@ def write_seeds(place: Path) -> None:
         b"\xef\xbb\xbfTime,Open,Close\r\n2020-01-01T00:00:00Z,1,2\r\n2020-01-01T01:00:00+00:00,1,2.0000001\r\n",
     ]
     lists = [
-        death_lists.DeathList.of_step(5, 6, np.array([0, 0, 4096]), np.array([7, 3, 1])),
-        death_lists.DeathList.of_step(6, 9, np.array([4096]), np.array([2])),
+        death_lists.DeathList.of_step((5, 6), np.array([0, 0, 4096]), np.array([7, 3, 1])),
+        death_lists.DeathList.of_step((6, 9), np.array([4096]), np.array([2])),
     ]
     seeds["deaths"] = [*(each.to_bytes() for each in lists), death_lists.merge_lists(lists).to_bytes()]
     seeds["texts"] = [
