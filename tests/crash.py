@@ -70,6 +70,7 @@ class Operations:
     def __init__(self, work: Path) -> None:
         self.work = work
         script = Path(__file__).with_name("crash_operations.py")
+        work.mkdir(exist_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", script, work], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

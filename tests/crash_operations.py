@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import ctypes
+import gc
 import hashlib
 import json
 import os
@@ -150,8 +151,8 @@ def _prepare_damaged(place: Path) -> None:
 
 
 _CHAIN = busy_chain(17)
-_RIVAL = busy_chain(14, start=_CHAIN[:10], salt=1)
-_TREE = list(dict.fromkeys(_CHAIN[:13] + _RIVAL))
+_RIVAL = busy_chain(13, start=_CHAIN[:11], salt=1)
+_TREE = list(dict.fromkeys(_CHAIN[:12] + _RIVAL))
 
 OPERATIONS = {
     "build": Operation(_prepare_blocks, _build),
@@ -162,12 +163,12 @@ OPERATIONS = {
     "build --rebuild": Operation(
         _prepare_with(stop_height=9), lambda place: _build(place, rebuild=True, with_scripts=True)
     ),
-    "update": Operation(_prepare_chains(_CHAIN[:8], _CHAIN[:14], _CHAIN[:16]), _update, same_bytes=False),
+    "update": Operation(_prepare_chains(_CHAIN[:8], _CHAIN[:14], _CHAIN[:15]), _update, same_bytes=False),
     "reorg of updates": Operation(
-        _prepare_chains(_CHAIN[:9], _CHAIN[:13], _TREE, cut=LARGE), _update, same_bytes=False
+        _prepare_chains(_CHAIN[:9], _CHAIN[:12], _TREE, cut=LARGE), _update, same_bytes=False
     ),
-    "reorg of the build": Operation(_prepare_chains(_CHAIN[:13], _TREE), _update, same_bytes=False),
-    "reorg without the blocks": Operation(_prepare_chains(_CHAIN[:13], _RIVAL), _update, same_bytes=False),
+    "reorg of the build": Operation(_prepare_chains(_CHAIN[:12], _TREE), _update, same_bytes=False),
+    "reorg without the blocks": Operation(_prepare_chains(_CHAIN[:12], _RIVAL), _update, same_bytes=False),
     "compact": Operation(
         _prepare_chains(_CHAIN[:7], _CHAIN, _CHAIN, cut=LARGE, step_blocks=1), _compact, same_bytes=False
     ),
@@ -282,6 +283,8 @@ def _child(request: dict[str, Any], answers: socket.socket) -> None:
 
 def main() -> None:
     os.chdir(sys.argv[1])
+    gc.disable()  # a collection in a child would copy all pages of its parent
+    gc.freeze()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     for line in sys.stdin:
         request = json.loads(line)
