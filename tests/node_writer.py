@@ -124,7 +124,12 @@ class NodeWriter:
         self._clock += 10
         for path in self._changed:
             number = int(path.name[3:8])
-            path.write_bytes(self._files[number][path.name.startswith("rev")].raw)
+            raw = self._files[number][path.name.startswith("rev")].raw
+            with open(
+                path, "r+b" if path.exists() else "wb"
+            ) as file:  # in place: who reads meanwhile sees no empty file
+                file.write(raw)
+                file.truncate()
             os.utime(path, (self._clock, self._clock))
         self._changed.clear()
 

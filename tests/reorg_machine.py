@@ -131,8 +131,9 @@ class ReorgMachine:
         report = self._update(steps)
         self.seen[report.state] += 1
         self.seen[f"off {min(9, (report.from_height - report.fork_height).bit_length())}"] += 1
-        if report.from_height > report.tip_height:
-            self.seen["shorter"] += 1
+        self.seen["shorter"] += report.from_height > report.tip_height
+        self.seen["restored"] += report.n_restored > 0
+        self.seen["rolled back"] += report.state == "updated" and report.fork_height < report.from_height
         index = open_index(self._folder / "index")
         assert (index.tip_height, index.tip_hash) == (open_index(fresh).tip_height, open_index(fresh).tip_hash)
         assert digests_now(index) == digests_of_build(open_index(fresh)), (before.tip_height, report)

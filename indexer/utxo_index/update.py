@@ -47,7 +47,7 @@ _READ_AGAIN = 3
 @dataclass(frozen=True)
 class UpdateReport:
     """state: "nothing new", "updated" or "rebuilt". `from_height`: the tip before; `fork_height`: the last block that
-    stayed."""
+    stayed; `n_restored`: coins that had to be read again."""
 
     state: str
     tip_height: int
@@ -55,6 +55,7 @@ class UpdateReport:
     from_height: int
     fork_height: int
     n_commits: int = 0
+    n_restored: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -113,15 +114,13 @@ def update_index(
     except _NotRestorable as error:
         return _rebuild(job, error, manifest, stop_height, started)
     state = "updated" if job.n_commits else "nothing new"
-    return _report(state, job.manifest, before, job.fork_height, job.n_commits, started)
+    return _report(state, job, before, started)
 
 
-def _report(
-    state: str, manifest: Manifest, before: int, fork_height: int, n_commits: int, started: float, *notes: str
-) -> UpdateReport:
+def _report(state: str, job: _Update, before: int, started: float, *notes: str) -> UpdateReport:
+    tip = (job.manifest.tip_height, job.manifest.tip_hash[::-1].hex())
     seconds = time.monotonic() - started
-    tip_hash = manifest.tip_hash[::-1].hex()
-    return UpdateReport(state, manifest.tip_height, tip_hash, before, fork_height, n_commits, seconds, list(notes))
+    return UpdateReport(state, *tip, before, job.fork_height, job.n_commits, job.n_restored, seconds, list(notes))
 
 
 class _NotRestorable(Exception):
@@ -147,6 +146,7 @@ class _Update:
         self.should_stop: Callable[[], bool] = lambda: False
         self.fork_height = self.manifest.tip_height
         self.n_commits = 0
+        self.n_restored = 0
         self._source = source
         self._threads = threads
         self._check_merkle = check_merkle
@@ -204,6 +204,7 @@ class _Update:
             try:
                 spent = reader.spent_below(fork_height + 1, lowest + 1)
                 draft = prepare_restore(updater, fork_height, spent, reader.read_coins)
+                self.n_restored += len(spent.keys)
             finally:
                 reader.close()
         except InputError as error:
@@ -266,7 +267,8 @@ def _rebuild(job: _Update, why: Exception, before: Manifest, stop_height: int | 
         part_blocks=before.part_blocks,
         checkpoint_blocks=before.checkpoint_blocks,
     )
-    manifest = require_updatable(job.place)
+    job.manifest = require_updatable(job.place)
+    job.n_commits += 1
     if job.on_commit is not None:
-        job.on_commit(manifest.tip_height, manifest.tip_hash)
-    return _report("rebuilt", manifest, before.tip_height, job.fork_height, 1, started, note)
+        job.on_commit(job.manifest.tip_height, job.manifest.tip_hash)
+    return _report("rebuilt", job, before.tip_height, started, note)

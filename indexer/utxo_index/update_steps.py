@@ -95,9 +95,9 @@ class StepReader:
         """Rows of these coins, read from the blocks that created them. Raises as `steps`; ChainError if one lacks."""
         buffer = CoinBuffer(1)
         blocks, first = np.unique(coins.heights, return_index=True)
-        if not len(blocks):  # of nothing `split` would make one piece
-            return
-        for height, keys in zip(blocks.tolist(), np.split(coins.keys, first[1:]), strict=True):
+        ends = np.append(first[1:], len(coins.keys)).tolist()
+        for height, start, end in zip(blocks.tolist(), first.tolist(), ends, strict=False):
+            keys = coins.keys[start:end]
             rows = self._resolver.pick(self._read(height, height + 1, buffer), keys)
             if len(rows.keys) != len(keys):
                 raise ChainError("coins that blocks spent are not among the block's outputs", height=height)
