@@ -57,6 +57,16 @@ def test_text(node, tmp_path, capsys):
     assert err.startswith("No problems, ")
 
 
+def test_rpc_is_welcome_and_not_needed(examined, tmp_path):
+    assert examined()[1]["RPC"]["detail"] == "not asked: no cookie is here; nothing needs it"
+    cookie = tmp_path / "cookie"
+    cookie.write_text("__cookie__:sentinel")
+    code, found = examined("--rpc-connect", "127.0.0.1:1", "--rpc-cookiefile", str(cookie))
+    assert (code, found["RPC"]["verdict"]) == (0, "warning")
+    assert "127.0.0.1:1" in found["RPC"]["detail"]
+    assert "sentinel" not in str(found)
+
+
 def test_no_node(examined, node):
     (node / "regtest" / "blocks" / "blk00000.dat").unlink()
     code, found = examined()

@@ -67,7 +67,9 @@ def note_options(command: Callable[..., Any]) -> Callable[..., Any]:
             if handler is not None:
                 import logging
 
-                logging.getLogger("utxo_index").removeHandler(handler)
+                logger = logging.getLogger("utxo_index")
+                logger.removeHandler(handler)
+                logger.setLevel(logging.NOTSET)
 
     return with_notes
 
