@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test soak lint bench clean
 
 help:
 	@echo "make demo    build an index of a small chain that Bitcoin Core wrote, and ask it three questions"
 	@echo "make test    all checks: formatting, lint, types, import contracts, tests"
+	@echo "make soak    the long forms of the tests: every system call killed, every byte flipped, hours of fuzzing"
 	@echo "make lint    the checks without the tests"
 	@echo "make bench   measure speed and memory; figures in bench/RESULTS.md"
 	@echo "make clean   remove .venv, demo/ and all caches"
@@ -56,6 +57,13 @@ lint: $(VENV)/test.stamp
 test: lint
 	@$(BIN)/utxo-index warmup
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
+
+# Hours. UTXO_INDEX_FUZZ_SECONDS: how long each parser is fuzzed; PYTEST="-k crash": only some of it.
+soak: $(VENV)/test.stamp
+	@$(BIN)/utxo-index warmup
+	UTXO_INDEX_SOAK=1 UTXO_INDEX_DAMAGE_EXAMPLES=$${UTXO_INDEX_DAMAGE_EXAMPLES:-5000} \
+	    $(BIN)/python -m pytest -n 2 --timeout=0 $(PYTEST) tests/test_crash.py tests/test_random_kills.py \
+	    tests/test_index_damage.py tests/test_repair.py tests/test_damage.py tests/test_fuzz.py
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m bench

@@ -53,13 +53,13 @@ MAINNET = Path(__file__).parent / "data" / "mainnet"
 VALUES = (0, 1, 2, 0x51, 0x6A, 127, 128, 129, 252, 253, 254, 255)
 TIP = 12
 MOST_COINS = snapshot_fns.MOST_COINS_OF_TX
-SLACK = int(sys.argv[3]) if len(sys.argv) > 3 else PROMISED_SLACK
 
 
 class Guarded:
-    """Arrays that end at a page without any permission."""
+    """Arrays that end at a page without any permission. `slack`: bytes behind those that kernels read."""
 
-    def __init__(self) -> None:
+    def __init__(self, slack: int) -> None:
+        self.slack = slack
         self._maps: list[mmap.mmap] = []
 
     def array(self, count: int, dtype: str = "uint8", columns: int = 0) -> np.ndarray:
@@ -76,7 +76,7 @@ class Guarded:
 
     def of(self, data: bytes) -> np.ndarray:
         """A buffer with the slack that the kernels ask for, full of bytes that go on and on."""
-        buf = self.array(len(data) + SLACK)
+        buf = self.array(len(data) + self.slack)
         buf[:] = 0xFF
         buf[: len(data)] = np.frombuffer(data, np.uint8)
         return buf
@@ -107,15 +107,19 @@ def mutated(data: bytes, choose: random.Random) -> bytes:
     return bytes(new)
 
 
-def results(seed: int, blocks: list[tuple[bytes, bytes]]) -> Iterator[object]:
+def results(seed: int, blocks: list[tuple[bytes, bytes]], slack: int) -> Iterator[object]:
     """What all kernels make of one example."""
     choose = random.Random(seed)
-    guarded = Guarded()
     block, undo = blocks[choose.randrange(len(blocks))]
     if choose.random() < 0.7:
         block = mutated(block, choose)
     if choose.random() < 0.7:
         undo = mutated(undo, choose)
+    yield from kernel_results(block, undo, choose, Guarded(slack))
+
+
+def kernel_results(block: bytes, undo: bytes, choose: random.Random, guarded: Guarded) -> Iterator[object]:
+    """What all kernels make of these bytes; the options are `choose`'s."""
     size, undo_size = len(block), len(undo)
     blk, rev = guarded.of(block), guarded.of(undo)
     most_txs, most_coins = size // 60 + 2, undo_size // 3 + 2
@@ -226,17 +230,19 @@ def _span(choose, guarded, blk, rev, size, undo_size, scratch) -> Iterator[objec
 
 def main() -> None:
     seed, examples = int(sys.argv[1]), int(sys.argv[2])
+    slack = int(sys.argv[3]) if len(sys.argv) > 3 else PROMISED_SLACK
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     np.seterr(over="ignore")  # compiled integers wrap silently, and so shall plain ones
     blocks = sources()
     digest = hashlib.sha256()
     n_good = 0
     for example in range(examples):
-        found = list(results(seed + example, blocks))
+        found = list(results(seed + example, blocks, slack))
         n_good += found[0][7] == 0
         digest.update(repr(found).encode())
     form = "plain" if not JIT else "checked" if CHECKED else "compiled"
     print(form, n_good, digest.hexdigest())
 
 
-main()
+if __name__ == "__main__":
+    main()

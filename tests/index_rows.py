@@ -6,8 +6,11 @@ from pathlib import Path
 
 from truth import Truth
 
+from utxo_index.schema import TABLES
+from utxo_index.tables.digest import RowDigest, ScriptDigest
 from utxo_index.tables.index import Index, open_index
-from utxo_index.tables.lock import LOCK_NAME
+from utxo_index.tables.parquet_reader import VerifiedFile
+from utxo_index.tables.utxos_check import script_column
 from utxo_index_cpu_fallback import numpy_backend
 
 
@@ -36,9 +39,9 @@ def content_digests(index: Index) -> dict[str, str | None]:
 
 
 def file_bytes(folder: Path) -> dict[str, bytes]:
-    """Every file of an index but its lock."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(LOCK_NAME))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    """Every file of an index but its lock, its cache, and what readers of an older generation may still want."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {str(path): (folder / path).read_bytes() for path in files if not path.parts[0].startswith(".")}
 
 
 def assert_index_is(folder: Path, truth: Truth) -> Index:
@@ -50,3 +53,35 @@ def assert_index_is(folder: Path, truth: Truth) -> Index:
     assert supply_of(index, tip) == truth.tip_supply
     assert (index.n_coins, index.supply_sats) == (truth.total_coins[-1], truth.total_sats[-1])
     return index
+
+
+def digests_now(index: Index) -> dict[str, str]:
+    """Content digests of all tables and of the scripts, from the rows as every reader sees them."""
+    digests = {}
+    for table in index.manifest.tables:
+        if table == "supply":
+            continue
+        digest = RowDigest(TABLES[table])
+        for rows in index.read_rows(table, list(TABLES[table]), 0, index.tip_height + 1):
+            digest.update([rows[name] for name in TABLES[table]])
+        digests[table] = digest.hexdigest()
+    digest = RowDigest(TABLES["supply"])
+    for entry in index.manifest.tables["supply"].files:
+        with VerifiedFile(index.folder, entry, "supply") as file:
+            for i in range(len(file.row_groups)):
+                digest.update(list(file.read_columns(i).values()))
+    digests["supply"] = digest.hexdigest()
+    if index.has_scripts:
+        scripts = ScriptDigest()
+        for rows in index.read_utxos(["script"]):
+            scripts.update(script_column(rows["script"]))
+        digests["scripts"] = scripts.hexdigest()
+    return digests
+
+
+def digests_of_build(index: Index) -> dict[str, str | None]:
+    """The same as a build wrote them into its manifest."""
+    digests = content_digests(index)
+    if index.has_scripts and index.manifest.utxos is not None:
+        digests["scripts"] = index.manifest.utxos.script_digest
+    return digests

@@ -62,6 +62,7 @@ ENDINGS = [
     (errors.IndexLockedError("pid 7"), 6, "Error: pid 7"),
     (errors.NoSpaceError("full"), 7, "Error: full"),
     (errors.IndexUnfinishedError("18.8 %"), 8, "Error: 18.8 %"),
+    (errors.IndexStaleError("2 blocks"), 8, "Error: 2 blocks"),
     (OSError(errno.ENOSPC, "No space left on device", "x"), 7, "Error: x: No space left on device"),
     (OSError(errno.EROFS, "Read-only file system", "x"), 7, "Error: x: Read-only file system"),
     (KeyboardInterrupt(), 130, "Interrupted."),

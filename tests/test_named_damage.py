@@ -6,6 +6,8 @@ import errno
 import io
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -596,3 +598,14 @@ def test_damage_leaves_the_old_index(chain, folder):
     with pytest.raises(InputError):
         build_index(blocks, index_folder=place, rebuild=True)
     assert content_digests(open_index(place)) == before
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of address space are Linux's")
+def test_hostile_numbers_take_no_memory():
+    """No count is believed before as many bytes are there: as with ulimit -v."""
+    script = Path(__file__).with_name("hostile_memory.py")
+    result = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    n_refused, n_hostile, grown_mib = map(int, result.stdout.split())
+    assert n_refused == n_hostile == len(BODIES) + len(UNDO) - 1
+    assert grown_mib < 64

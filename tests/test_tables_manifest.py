@@ -38,7 +38,7 @@ def example() -> Manifest:
 
 def test_round_trip() -> None:
     manifest = replace(
-        example(), block_columns=ColumnsEntry("x.columns", 100, 800, {"time_unix": "dd" * 32}), tip_time_unix=7
+        example(), block_columns=(ColumnsEntry("x.columns", 0, 100, 800, {"time_unix": "dd" * 32}),), tip_time_unix=7
     )
     assert parse_manifest(manifest.to_bytes(), PATH) == manifest
     assert parse_manifest(manifest.to_bytes(), PATH).to_bytes() == manifest.to_bytes()
@@ -58,7 +58,7 @@ def test_text_is_plain_and_hashes_are_in_display_order() -> None:
     body = json.loads(example().to_bytes())
     assert body["tip"] == {"height": 99, "hash": HASH[::-1].hex(), "time_unix": None}
     assert body["chain"]["magic"] == "f9beb4d9"
-    assert body["format_version"] == 1
+    assert body["format_version"] == 2
     assert body["tables"]["spends"]["columns"][2] == ["value_sats", "<i8"]
     lines = example().to_bytes().decode().splitlines()
     assert sum("content_digest" in line and "path" in line for line in lines) == 3
@@ -98,14 +98,19 @@ def changed(**changes: Any) -> bytes:
     return seal(json.loads(example().to_bytes()) | changes)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1"])
+@pytest.mark.parametrize("version", [0, 1, "1"])
 def test_another_format_names_the_command_that_rebuilds(version: object) -> None:
     with pytest.raises(IndexFolderError) as raised:
         parse_manifest(changed(format_version=version), PATH)
     assert str(raised.value) == (
-        f"index/manifest.json: the index has another format version: expected 1, found {version}. "
+        f"index/manifest.json: the index has another format version: expected 2, found {version}. "
         "Build it anew: `utxo-index build --rebuild`"
     )
+
+
+def test_a_newer_format_is_for_a_newer_version() -> None:
+    with pytest.raises(IndexFolderError, match=r"expected 2, found 3\. A newer utxo-index made it: use that one\."):
+        parse_manifest(changed(format_version=3), PATH)
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "blocks/../../x", "C:x", "blocks\\x"])
@@ -114,9 +119,9 @@ def test_paths_stay_inside(path: str) -> None:
     body["tables"]["blocks"]["files"][0]["path"] = path
     with pytest.raises(IndexFolderError, match="leads out of the folder"):
         parse_manifest(seal(body), PATH)
-    columns = {"path": path, "rows": 1, "size_bytes": 8, "sha256": []}
+    columns = {"path": path, "first_height": 0, "rows": 1, "size_bytes": 8, "sha256": []}
     with pytest.raises(IndexFolderError, match="leads out of the folder"):
-        parse_manifest(changed(block_columns=columns), PATH)
+        parse_manifest(changed(block_columns=[columns]), PATH)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from utxo_index.core_files.header_tree import scan_folder
 from utxo_index.core_files.undo_pairing import pair_undo
 from utxo_index.errors import IndexUnfinishedError, UsageError
 from utxo_index.schema import BLOCKS_COLUMNS, SPENDS_COLUMNS
-from utxo_index.tables import writer
+from utxo_index.tables import commit_files
 from utxo_index.tables.index import Index, open_index
 
 CHAINS = ("main", "dup", "crash")
@@ -195,7 +195,7 @@ def undisturbed(unpack, tmp_path) -> dict[str, bytes]:
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, at_commit: int, *, before_it_counts: bool) -> None:
     """Let the at_commit-th commit from now on fail: with its files in place but no manifest, or right behind it."""
-    replace_file = writer.replace_file
+    replace_file = commit_files.replace_file
     n_commits = 0
 
     def failing(path: Path, content: bytes, staging: Path) -> None:
@@ -207,7 +207,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, at_commit: int, *, before_it_coun
         if n_commits == at_commit:
             raise InterruptedBuild
 
-    monkeypatch.setattr(writer, "replace_file", failing)
+    monkeypatch.setattr(commit_files, "replace_file", failing)
 
 
 def build_crash(unpack, place: Path, **options: object) -> BuildReport:

@@ -26,7 +26,7 @@ from utxo_index.build_parts import range_size
 from utxo_index.cli.main import run
 from utxo_index.errors import IndexFolderError, UndoFileError, UsageError
 from utxo_index.schema import SCRIPT_TYPES
-from utxo_index.tables import writer
+from utxo_index.tables import commit_files
 from utxo_index.tables.index import Index, open_index
 from utxo_index.tables.manifest import read_manifest
 
@@ -151,9 +151,15 @@ def test_keys_are_a_row_each_and_differ(main_index):
     for entry, part in zip(manifest.utxos.key_files, manifest.tables["utxos"].files, strict=True):
         content = (main_index.folder / entry.path).read_bytes()
         assert entry.path == part.path.replace("utxos/", "keys/").replace(".parquet", ".key")
-        assert (entry.size_bytes, entry.sha256) == (8 * part.rows, hashlib.sha256(content).hexdigest())
-        assert len(content) == entry.size_bytes
-        keys.append(np.frombuffer(content, "<u8"))
+        n_heights = part.end_height - part.first_height
+        assert (entry.size_bytes, entry.sha256) == (8 * part.rows + 4 * n_heights, hashlib.sha256(content).hexdigest())
+        assert (len(content), entry.rows) == (entry.size_bytes, part.rows)
+        keys.append(np.frombuffer(content, "<u8", part.rows))
+        counts = content[8 * part.rows :]
+        assert entry.counts_sha256 == hashlib.sha256(counts).hexdigest()
+        created = main_index.read_utxos(["created_height"], part.first_height, part.end_height)
+        heights = np.concatenate([rows["created_height"] for rows in created]) - part.first_height
+        assert np.array_equal(np.frombuffer(counts, "<u4"), np.bincount(heights, minlength=n_heights))
     every = np.concatenate(keys)
     assert len(np.unique(every)) == len(every) == manifest.n_coins
     assert not list(main_index.folder.rglob("pending-*"))
@@ -201,8 +207,8 @@ def interrupted_at_commit(monkeypatch, n: int, run: Callable[[], object]) -> boo
         replace_file(path, content, staging)
 
     with monkeypatch.context() as patch:
-        replace_file = writer.replace_file
-        patch.setattr(writer, "replace_file", failing)
+        replace_file = commit_files.replace_file
+        patch.setattr(commit_files, "replace_file", failing)
         try:
             run()
         except InterruptedBuild:

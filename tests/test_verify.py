@@ -221,7 +221,7 @@ def rewrite(folder, table, part, change):
         (lambda m: replace(m, supply_sats=m.supply_sats - 1), "totals"),
         (lambda m: replace(m, tip_time_unix=m.tip_time_unix + 1), "blocks end at the tip"),
         (lambda m: replace(m, tip_hash=bytes(32)), "blocks end at the tip"),
-        (lambda m: replace(m, block_columns=None), "block columns"),
+        (lambda m: replace(m, block_columns=()), "block columns"),
         (lambda m: replace(m, utxos=replace(m.utxos, script_digest="00" * 32)), "script digest"),
         (lambda m: replace(m, utxos=replace(m.utxos, outpoint_key=bytes(16))), "utxos against keys"),
         (lambda m: replace(m, utxos=replace(m.utxos, key_files=m.utxos.key_files[:-1])), "utxos against keys"),

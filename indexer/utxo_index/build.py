@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import large_arrays
+from .build_estimate import MeasuredRead, index_bytes, measure_read
 from .build_parts import COMMIT_BYTES, PartsBuild, range_size
 from .chains import CHAINS, Chain
 from .core_files.best_chain import BestChain, find_best_chain
 from .core_files.block_folder import BlockFolder, open_block_folder
-from .core_files.header_tree import scan_folder
+from .core_files.chain_source import ChainSource
 from .core_files.snapshot_file import SnapshotHeader
 from .core_files.undo_pairing import pair_undo
 from .errors import UsageError
@@ -32,6 +33,8 @@ from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
 from .snapshot_root import SnapshotSource, ask_node, open_root, read_header_of, verified_root
 from .snapshot_sort import BUCKET_BLOCKS, SortedSnapshot, sort_snapshot
+from .stopping import StopAfterCommit
+from .tables.folder_guard import HEADERS_NAME
 from .tables.headers_file import read_headers
 from .tables.lock import IndexLock
 from .tables.manifest import COMPLETE, Manifest, Root, read_manifest
@@ -42,7 +45,7 @@ from .tables.writer import IndexWriter
 @dataclass(frozen=True)
 class BuildReport:
     """state: "built", "resumed", "utxos added", "already complete" or "dry run". Bytes are of block and undo data on
-    the best chain."""
+    the best chain. `measured`: the short read of a dry run."""
 
     state: str
     tip_height: int
@@ -52,6 +55,7 @@ class BuildReport:
     index_bytes_needed: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    measured: MeasuredRead | None = None
 
 
 def build_index(
@@ -72,6 +76,7 @@ def build_index(
     snapshot_only: bool = False,
     node: NodeQuestion | None = None,
     progress: Progress | None = None,
+    stop: StopAfterCommit | None = None,
     part_blocks: int = PART_BLOCKS,
     range_blocks: int = RANGE_BLOCKS,
     checkpoint_blocks: int = CHECKPOINT_BLOCKS,
@@ -87,9 +92,11 @@ def build_index(
     stop_height : last height to take in (inclusive). trust_blocks : skip the merkle roots.
     with_utxos : write the table `utxos`, too; with_scripts : with the column `script` in it.
     add_utxos : add it to a complete index without, for that index's tip; everything else in it stays as it is.
-    rebuild : start anew beside the old index and replace it when done. dry_run : read headers only.
+    rebuild : start anew beside the old index and replace it when done. dry_run : write nothing, read headers and a few
+        ranges to measure the speed.
     snapshot : begin with its coins, and apply the later blocks of the files.
     snapshot_only : apply none; block files are looked into for headers.
+    stop : told of every commit; entered while the index is written.
     node : whom to ask for the node's own best block.
     part_blocks, range_blocks, checkpoint_blocks, commit_bytes, bucket_blocks : the cut of the work; other values than
         the format's are for tests.
@@ -131,7 +138,7 @@ def build_index(
     node_tip, problem = node.best_block(chain_kind) if node is not None and asks else (None, None)
     if problem is not None:
         progress.note(problem)
-    root = None
+    root = source = None
     if snapshot is not None and header is not None:
         if found is not None and stop_height not in (None, found.tip_height):
             raise _other_tip(found)
@@ -150,7 +157,8 @@ def build_index(
         if found is not None and chain.tip_hash != found.tip_hash:
             raise _other_tip(found)
     elif folder is not None:
-        chain = _read_headers(folder, threads, stop_height, found, node_tip, progress)
+        source = ChainSource(folder, place / HEADERS_NAME, threads)
+        chain = _read_headers(folder, source, stop_height, found, node_tip, progress)
     else:
         raise UsageError("there is nothing to build from: neither block files nor a snapshot")
     facts: dict[str, Any] = {
@@ -158,7 +166,13 @@ def build_index(
         "tip_hash": chain.tip_hash[::-1].hex(),
         "blk_bytes": int(chain.blk_sizes.sum()),
         "rev_bytes": int(chain.rev_sizes.sum()),
-        "index_bytes_needed": _bytes_needed(chain, with_utxos, with_scripts, add_utxos, header),
+        "index_bytes_needed": index_bytes(
+            chain,
+            with_utxos=with_utxos,
+            with_scripts=with_scripts,
+            add_utxos=add_utxos,
+            snapshot_coins=0 if header is None else header.n_coins,
+        ),
     }
     notes = []
     if chain.node_chose_tip:
@@ -166,7 +180,9 @@ def build_index(
     elif chain.equal_work_tie and not add_utxos:
         notes.append("Another tip with the same work is in the files; the one that was stored first is taken.")
     if dry_run:
-        return BuildReport("dry run", **facts, seconds=time.monotonic() - started, notes=notes)
+        progress.phase("Measuring", 0, 0)
+        measured = measure_read(chain, threads=threads, check_merkle=not trust_blocks, with_utxos=with_utxos)
+        return BuildReport("dry run", **facts, notes=notes, measured=measured)
     with ExitStack() as held:
         sorted_snapshot = manifest_root = None
         if root is not None:
@@ -201,8 +217,7 @@ def build_index(
                 chain_kind,
                 chain.tip_height,
                 chain.tip_hash,
-                notes={"equal_work_tie": chain.equal_work_tie}
-                | ({"node_chose_tip": True} if chain.node_chose_tip else {}),
+                notes=chain_notes(chain),
                 with_utxos=with_utxos,
                 with_scripts=with_scripts,
                 root=manifest_root,
@@ -210,6 +225,8 @@ def build_index(
                 checkpoint_blocks=checkpoint_blocks,
             )
         with writer:
+            if stop is not None:
+                writer.after_commit = held.enter_context(stop).committed
             if root is not None and sorted_snapshot is not None and not add_utxos:
                 writer.commit_root(root.headers, _root_supply(sorted_snapshot, chain))
             resumed = writer.done_from <= chain.tip_height
@@ -228,6 +245,8 @@ def build_index(
                     snapshot=sorted_snapshot,
                 ).run(progress)
             _finish(writer, chain, threads, progress)
+            if source is not None and not add_utxos:
+                source.save(chain.tip_hash, writer.manifest.generation, target / HEADERS_NAME)
         if rebuild:
             replace_index(beside, place)
     state = "utxos added" if add_utxos else "resumed" if resumed else "built"
@@ -298,7 +317,7 @@ def _complete_notes(
 
 def _read_headers(
     folder: BlockFolder,
-    threads: int,
+    source: ChainSource,
     stop_height: int | None,
     found: Manifest | None,
     node_tip: bytes | None,
@@ -310,36 +329,19 @@ def _read_headers(
             "with --rebuild a new one begins"
         )
     progress.phase("Reading headers", 0, len(folder.file_numbers), unit="files")
-    tree = scan_folder(folder, threads, lambda n: progress.advance(0, n))
+    tree = source.whole_tree(lambda n: progress.advance(0, n))
     pairing = pair_undo(tree)
     if found is not None:
         return find_best_chain(tree, pairing, tip_hash=found.tip_hash)
-    return find_best_chain(tree, pairing, stop_height=stop_height, node_tip=node_tip)
+    chain = find_best_chain(tree, pairing, stop_height=stop_height, node_tip=node_tip)
+    if stop_height is None and not chain.node_chose_tip:
+        source.best_hash = chain.tip_hash
+    return chain
 
 
-def _bytes_needed(
-    chain: BestChain, with_utxos: bool, with_scripts: bool, add_utxos: bool, header: SnapshotHeader | None = None
-) -> int:
-    """Size of the index to expect, from above: measured bytes a row, and rows from the bytes of undo data.
-
-    How many coins are left the headers do not tell: counted are those of the real chain, one for every 3,600 bytes of
-    blocks, and the reward of each block.
-    """
-    n = chain.tip_height + 1
-    blocks = 80 * n  # 32 of them the hash
-    columns = 32 * n
-    spends = int(chain.rev_sizes.sum()) // 10  # 33 bytes of undo data a coin, 1–2.3 coins a row of 4.2 bytes
-    checkpoints = range(
-        chain.first_height // CHECKPOINT_BLOCKS * CHECKPOINT_BLOCKS or CHECKPOINT_BLOCKS, n, CHECKPOINT_BLOCKS
-    )
-    supply = 5 * (sum(checkpoints) + n)  # at most one row a height, 3–5 bytes
-    history = 0 if add_utxos else blocks + columns + spends + supply
-    coins = int(chain.blk_sizes.sum()) // 3600 + n if with_utxos else 0
-    coin_bytes = 40 + 8 + 2 * 10 + (30 if with_scripts else 0)  # row, key, two pending logs at a commit, script
-    if header is not None and with_utxos:
-        coins += header.n_coins
-        coin_bytes += 48 + (32 if with_scripts else 0)  # and the temporary file that they are sorted in
-    return history + coin_bytes * coins + (1 << 20)
+def chain_notes(chain: BestChain) -> dict[str, Any]:
+    """What `status` says about the choice of the tip, for the manifest."""
+    return {"equal_work_tie": chain.equal_work_tie} | ({"node_chose_tip": True} if chain.node_chose_tip else {})
 
 
 def _remove_unless_same(

@@ -180,13 +180,13 @@ class PartsBuild:
         coins: Iterator[UtxoRows] = iter(())
         if self._resolver is not None:
             with_scripts = self._resolver.with_scripts
-            coins = (_utxo_rows(rows, with_scripts) for rows in buffer.coin_chunks(part_first))
+            coins = (utxo_rows(rows, with_scripts) for rows in buffer.coin_chunks(part_first))
         if self._snapshot is not None and part_first in self._spent:
             end_height = min(part_first + writer.manifest.part_blocks, self._chain.first_height)
             coins = itertools.chain(self._snapshot.rows(part_first, end_height, *self._spent.pop(part_first)), coins)
         if writer.is_addition:
             return writer.prepare_part(part_first, utxos=coins)
-        blocks = _blocks_columns(self._chain, self._block_rows(part_first), part_first)
+        blocks = blocks_columns(self._chain, self._block_rows(part_first), part_first)
         return writer.prepare_part(part_first, blocks, buffer.spend_chunks(part_first), coins)
 
     def _block_rows(self, part_first: int) -> NDArray[np.int64]:
@@ -253,7 +253,8 @@ def commit_heights(writer: IndexWriter, sizes: NDArray[np.int64], commit_bytes: 
     return heights
 
 
-def _utxo_rows(rows: UnspentRows, with_scripts: bool) -> UtxoRows:
+def utxo_rows(rows: UnspentRows, with_scripts: bool) -> UtxoRows:
+    """Coins as columns of the table `utxos`."""
     columns: list[NDArray[Any] | BinaryColumn] = [
         rows.created_height,
         rows.value_sats,
@@ -267,7 +268,7 @@ def _utxo_rows(rows: UnspentRows, with_scripts: bool) -> UtxoRows:
     return UtxoRows(columns, rows.keys)
 
 
-def _blocks_columns(chain: BestChain, rows: NDArray[np.int64], first_height: int) -> dict[str, NDArray[Any]]:
+def blocks_columns(chain: BestChain, rows: NDArray[np.int64], first_height: int) -> dict[str, NDArray[Any]]:
     """Columns of the table `blocks` for heights from `first_height` on, one for each row of `rows`."""
     heights = slice(first_height, first_height + len(rows))
     return {

@@ -47,6 +47,13 @@ class UtxoIndexError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
+        text = self.what_and_where()
+        if self.remedy:
+            text += f". {self.remedy}"
+        return text
+
+    def what_and_where(self) -> str:
+        """The sentence without the remedy."""
         where = []
         if self.path is not None:
             where.append(str(self.path))
@@ -61,8 +68,6 @@ class UtxoIndexError(Exception):
                 text += f", found {self.found}"
         elif self.found is not None:
             text += f": found {self.found}"
-        if self.remedy:
-            text += f". {self.remedy}"
         return text
 
 
@@ -164,5 +169,11 @@ class NoSpaceError(UtxoIndexError):
 
 class IndexUnfinishedError(UtxoIndexError):
     """The index is not built to its end yet."""
+
+    exit_code = 8
+
+
+class IndexStaleError(UtxoIndexError):
+    """The index is behind its node (`status --check`)."""
 
     exit_code = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -24,11 +25,17 @@ class Progress(Protocol):
     def advance(self, n_bytes: int, n_blocks: int) -> None:
         """So much more is done."""
 
-    def note(self, text: str) -> None:
-        """A sentence the user should see."""
+    def note(self, text: str, level: str = "info") -> None:
+        """A sentence the user should see. `level`: as logging names it, lower case."""
 
     def done(self) -> None:
         """The run is over, well or not; calling it twice is harmless."""
+
+
+def print_line(stream: TextIO, text: str) -> None:
+    """A line at once. Where nobody can read it any more (a closed pipe, a full disk) the work goes on without."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=stream, flush=True)
 
 
 class Quiet:
@@ -40,7 +47,7 @@ class Quiet:
     def advance(self, n_bytes: int, n_blocks: int) -> None:
         pass
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, level: str = "info") -> None:
         pass
 
     def done(self) -> None:
@@ -53,8 +60,8 @@ class NotesOnly(Quiet):
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def note(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+    def note(self, text: str, level: str = "info") -> None:
+        print_line(self._stream, text)
 
 
 @dataclass
@@ -131,9 +138,9 @@ class LineProgress:
                 if self._clock() - self._printed >= self._seconds_between:
                     self._print(self._phase)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, level: str = "info") -> None:
         with self._lock:
-            print(text, file=self._stream, flush=True)
+            print_line(self._stream, text)
 
     def done(self) -> None:
         with self._lock:
@@ -148,7 +155,7 @@ class LineProgress:
     def _print(self, phase: Phase) -> None:
         self._printed = self._clock()
         self._news = False
-        print(f"{phase.name}: {phase.describe(self._printed)}", file=self._stream, flush=True)
+        print_line(self._stream, f"{phase.name}: {phase.describe(self._printed)}")
 
 
 class RichProgress:
@@ -178,7 +185,7 @@ class RichProgress:
                 way = self._phase.describe(time.monotonic())
                 self._bars.update(self._task, completed=self._phase.share, way=way)
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, level: str = "info") -> None:
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def done(self) -> None:

@@ -7,10 +7,18 @@ SCRIPT_TYPES, `bytes` for bytes of any length. Nothing is ever null but what UNK
 
 from __future__ import annotations
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of the index folder. 1: before updates (no deaths, key files without counts of rows, one file of block columns)."""
 
 PART_BLOCKS = 4096
 """Parts of `blocks`, `spends` and `utxos` hold heights [k·4096, (k+1)·4096); the last one is the tail."""
+
+TAIL_BLOCKS = 64
+"""Above the last multiple of PART_BLOCKS, files are merged at multiples of 64; above the last of these they are as
+small as the steps of the updates that wrote them."""
+
+FOLD_DEPTH_BLOCKS = 2016
+"""Deaths by blocks at least this deep go from lists into bitmaps: no reorg is as deep."""
 
 RANGE_BLOCKS = 128
 """A build works in ranges of heights [k·128, (k+1)·128), from the tip down."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from utxo_index.cli.index_option import chain_options, default_folder, folder_from_user, index_option
-from utxo_index.cli.node_options import RpcOptions, rpc_options
+from utxo_index.cli.messages import message_options
+from utxo_index.cli.node_options import RpcOptions, node_options, rpc_options
 from utxo_index.errors import NodeAccessError, NoSpaceError, SnapshotNeededError, UsageError
-from utxo_index.progress import LineProgress, NotesOnly, Progress, Quiet, RichProgress
+from utxo_index.progress import Progress
 
 if TYPE_CHECKING:
     from utxo_index.build import BuildReport
@@ -25,13 +25,8 @@ MOST_DEFAULT_THREADS = 8
 
 
 @click.command(short_help="Build an index from a node's block files.")
-@click.option("--datadir", type=click.Path(path_type=Path), help="Bitcoin Core's data folder. Default: Core's own.")
-@click.option(
-    "--blocksdir", type=click.Path(path_type=Path), help="The folder that holds the blk*.dat files themselves."
-)
-@click.option("--conf", type=click.Path(path_type=Path), help="The node's bitcoin.conf. Default: the data folder's.")
+@node_options
 @chain_options
-@click.option("--magic", metavar="HEX", help="Network magic of a custom signet, 8 hex digits.")
 @click.option(
     "--snapshot",
     type=click.Path(path_type=Path),
@@ -54,14 +49,7 @@ MOST_DEFAULT_THREADS = 8
 @click.option("--with-scripts", is_flag=True, help="Keep the script of each coin, too.")
 @click.option("--rebuild", is_flag=True, help="Start anew; the old index answers until the new one is done.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be read and how much space is needed.")
-@click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
-@click.option(
-    "--progress",
-    type=click.Choice(["auto", "plain", "never"]),
-    default="auto",
-    show_default=True,
-    help="A bar on a terminal and a line every 10 s elsewhere; only lines; nothing.",
-)
+@message_options
 def build(
     datadir: Path | None,
     blocksdir: Path | None,
@@ -81,8 +69,7 @@ def build(
     with_scripts: bool,
     rebuild: bool,
     dry_run: bool,
-    quiet: bool,
-    progress: str,
+    shown: Progress,
     rpc: RpcOptions,
 ) -> None:
     """Build an index from a node's block files.
@@ -99,7 +86,6 @@ def build(
 
     if snapshot is None and (expect_hash or headers or base_height is not None):
         raise UsageError("--expect-hash, --headers and --base-height say something of a --snapshot, and none is given")
-    shown = _progress(progress, quiet)
     with_blocks = snapshot is None or datadir is not None or blocksdir is not None
     if snapshot is not None and magic is None:
         from utxo_index.core_files.snapshot_file import read_snapshot_header
@@ -118,6 +104,7 @@ def build(
         from utxo_index.snapshot_root import SnapshotSource
     from utxo_index.node.dumptxoutset import snapshot_advice
     from utxo_index.node.tip import NodeQuestion
+    from utxo_index.stopping import StopAfterCommit
 
     said = folder_from_user(index, chain)
     chosen: list[Path] = []
@@ -160,36 +147,26 @@ def build(
             dry_run=dry_run,
             node=NodeQuestion(rpc_access, must_answer=rpc.is_asked_for),
             progress=shown,
+            stop=StopAfterCommit(shown.note),
         )
     except SnapshotNeededError as error:
         if chosen:  # so the network is known
             datadir = None if node is None else node.datadir
             error.remedy = f"{error.remedy}. {snapshot_advice(chosen_chain[0], datadir)}"
         raise
-    finally:
-        shown.done()
+    shown.done()
     for note in report.notes:
         shown.note(note)
     if dry_run:
         _say_dry_run(report, chosen[-1])
-    elif not quiet:
-        click.echo(_summary(report, chosen[-1]), err=True)
+    else:
+        shown.note(_summary(report, chosen[-1]))
 
 
 def default_threads() -> int:
     """The cores this process may use, at most `MOST_DEFAULT_THREADS`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, MOST_DEFAULT_THREADS)
-
-
-def _progress(kind: str, quiet: bool) -> Progress:
-    if quiet:
-        return Quiet()
-    if kind == "never":
-        return NotesOnly(sys.stderr)
-    if kind == "auto" and sys.stderr.isatty():
-        return RichProgress(sys.stderr)
-    return LineProgress(sys.stderr)
 
 
 def _summary(report: BuildReport, folder: Path) -> str:
@@ -201,19 +178,30 @@ def _summary(report: BuildReport, folder: Path) -> str:
 
 
 def _say_dry_run(report: BuildReport, folder: Path) -> None:
-    """Print what a build would read and write. Raises NoSpaceError when it does not fit."""
+    """Print what a build would read and write, and how long it takes. Raises NoSpaceError when it does not fit."""
+    from utxo_index.progress import describe_seconds
+
     place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
     click.echo(f"tip          {report.tip_height:,} ({report.tip_hash})")
+    if report.state == "already complete":
+        click.echo(f"index folder {folder}: complete already, nothing to do")
+        return
     click.echo(f"to read      {_size(report.blk_bytes)} of blocks, {_size(report.rev_bytes)} of undo data")
     click.echo(f"index folder {folder}")
     click.echo(f"space needed {_size(report.index_bytes_needed)}, free {_size(free)}")
+    if report.measured is not None:
+        seconds = report.measured.seconds_for(report.blk_bytes + report.rev_bytes)
+        speed = _size(round(report.measured.size_bytes / report.measured.seconds))
+        measured = f"{_size(report.measured.size_bytes)} read and checked in {report.measured.seconds:.1f} s"
+        click.echo(f"time         about {describe_seconds(seconds)} at {speed}/s ({measured})")
     if report.index_bytes_needed > free:
         raise NoSpaceError(
             "the index does not fit",
             path=folder,
             expected=_size(report.index_bytes_needed),
             found=f"{_size(free)} free",
+            remedy="Make room, or choose another place with --index; --no-utxos needs less",
         )
 
 

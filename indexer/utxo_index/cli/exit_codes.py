@@ -17,7 +17,7 @@ EXIT_CODES = {
     5: "the index is missing, damaged or of another format",
     6: "the index is being written by another process",
     7: "no space left, or the place is read-only",
-    8: "the index is not built to its end yet",
+    8: "the index is not built to its end yet, or is behind its node (`status --check`)",
     130: "interrupted (Ctrl-C)",
     141: "whoever read the output closed it (`| head`)",
     143: "terminated (SIGTERM)",

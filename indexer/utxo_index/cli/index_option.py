@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from utxo_index.chains import Chain
 
 INDEX_VARIABLE = "UTXO_INDEX_INDEX"
+INDEX_META = "utxo_index.index"
+"""Under this name the command's context keeps what the config file says."""
 
 index_option = click.option(
     "--index",
@@ -59,9 +61,12 @@ def indexes_folder() -> Path:
 
 
 def folder_from_user(index: Path | None, chain: str | None) -> Path | None:
-    """The index folder where the user said one: `--index`, else (when no chain is named) UTXO_INDEX_INDEX."""
-    if index is None and chain is None and (from_environment := os.environ.get(INDEX_VARIABLE)):
-        return Path(from_environment)
+    """The index folder where the user said one: `--index`, else (when no chain is named) UTXO_INDEX_INDEX, else the
+    config file's."""
+    if index is None and chain is None:
+        context = click.get_current_context(silent=True)
+        said = os.environ.get(INDEX_VARIABLE) or (context.meta.get(INDEX_META) if context else None)
+        return Path(said) if said else None
     return index
 
 

@@ -24,16 +24,24 @@ COMPLETE_VARIABLE = "_UTXO_INDEX_COMPLETE"
 
 COMMANDS = {
     "build": "utxo_index.cli.build:build",
+    "update": "utxo_index.cli.update:update",
+    "watch": "utxo_index.cli.watch:watch",
+    "compact": "utxo_index.cli.compact:compact",
     "status": "utxo_index.cli.status:status",
     **{metric.name.replace("_", "-"): f"utxo_index.cli.queries:{metric.name}" for metric in METRICS},
     "export": "utxo_index.cli.export:export",
     "headers": "utxo_index.cli.headers:headers",
     "verify": "utxo_index.cli.verify:verify",
+    "repair": "utxo_index.cli.repair:repair",
+    "doctor": "utxo_index.cli.doctor:doctor",
+    "config": "utxo_index.cli.config:config",
     "warmup": "utxo_index.cli.warmup:warmup",
     "completion": "utxo_index.cli.completion:completion",
     "help": "utxo_index.cli.help:help_command",
 }
 """Name of each command and where it is, in the order of the help text."""
+
+_WITHOUT_SETTINGS = frozenset({"warmup", "completion", "help", "config"})
 
 
 class LazyGroup(click.Group):
@@ -57,7 +65,12 @@ class LazyGroup(click.Group):
             close = get_close_matches(args[0], COMMANDS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx=ctx)
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and name not in _WITHOUT_SETTINGS and not {"-h", "--help"} & set(rest):
+            from utxo_index.cli.settings import apply_settings
+
+            apply_settings(command, ctx)
+        return name, command, rest
 
 
 @click.command(
@@ -67,12 +80,22 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
-def cli(debug: bool) -> None:
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Colours: on a terminal unless NO_COLOR is set, or as said.",
+)
+def cli(debug: bool, color: str) -> None:
     """Exact cost-basis history of every Bitcoin coin, straight from Bitcoin Core's own files.
 
     `utxo-index build` reads a node's block and undo files once; the other commands then answer for any height or
     date, with any price series.
     """
+    if color != "auto":  # what rich looks at
+        os.environ.pop("FORCE_COLOR" if color == "never" else "NO_COLOR", None)
+        os.environ["NO_COLOR" if color == "never" else "FORCE_COLOR"] = "1"
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -85,6 +108,9 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
 
 def run(args: Sequence[str]) -> int:
     """Run one command and return its exit code; errors are one line on stderr."""
+    from utxo_index.cli.messages import use_format
+
+    use_format(None)
     debug = False
     try:
         _complete_for_shell()
@@ -97,7 +123,7 @@ def run(args: Sequence[str]) -> int:
         return _end_of_output(error.exit_code)
     except click.Abort:  # an interrupted prompt
         code, text = explain(KeyboardInterrupt())
-        _say(text)
+        _say(text, code)
         return _end_of_output(code)
     except click.ClickException as error:
         with contextlib.suppress(OSError):
@@ -105,9 +131,10 @@ def run(args: Sequence[str]) -> int:
         return _end_of_output(error.exit_code)
     except (Exception, KeyboardInterrupt) as error:
         if debug:
-            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
         code, text = explain(error)
-        _say(text)
+        _say(text, code)
         _drop_stdout()
         return code
 
@@ -118,7 +145,7 @@ def _end_of_output(code: int) -> int:
         _flush_stdout()
     except OSError as error:
         code, text = explain(error)
-        _say(text)
+        _say(text, code)
         _drop_stdout()
     return code
 
@@ -138,10 +165,12 @@ def _drop_stdout() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _say(text: str | None) -> None:
+def _say(text: str | None, code: int) -> None:
     if text is not None:
+        from utxo_index.cli.messages import say
+
         with contextlib.suppress(OSError):
-            click.echo(text, err=True)
+            say(text, level="error", event="end", exit_code=code)
 
 
 def _listen_for_sigterm() -> None:

@@ -1,4 +1,4 @@
-"""Which node a command may ask, beside its files: options shared by the commands that do."""
+"""Where the node's files are, and which node may be asked: options shared by the commands that read or ask."""
 
 from __future__ import annotations
 
@@ -15,6 +15,23 @@ from utxo_index.errors import UsageError
 if TYPE_CHECKING:
     from utxo_index.chains import Chain
     from utxo_index.node.rpc_access import RpcAccess
+
+
+# whether it may be read is said later, with whom to ask
+_PATH = click.Path(path_type=Path, readable=False)
+_FILES = (
+    click.option("--datadir", type=_PATH, help="Bitcoin Core's data folder. Default: Core's own."),
+    click.option("--blocksdir", type=_PATH, help="The folder that holds the blk*.dat files themselves."),
+    click.option("--conf", type=_PATH, help="The node's bitcoin.conf. Default: the data folder's."),
+    click.option("--magic", metavar="HEX", help="Network magic of a custom signet, 8 hex digits."),
+)
+
+
+def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the arguments `datadir`, `blocksdir`, `conf` and `magic` of `resolve_node`."""
+    for option in reversed(_FILES):
+        command = option(command)
+    return command
 
 
 @dataclass(frozen=True)

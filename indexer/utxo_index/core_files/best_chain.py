@@ -7,6 +7,7 @@ syncs. What contradicts that picture is damage or an unusual node, and is named:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from .block_check import block_bytes, block_is_whole
 from .block_folder import BlockFolder
 from .chain_gaps import refuse_damaged_tip, refuse_gap_above
 from .header_chain import HeaderChain
-from .header_tree import NO_FILE, HeaderTree
+from .header_tree import NO_FILE, HeaderTree, NeedsWholeTree
 from .header_tree_fns import UNLINKED, connect
 from .undo_pairing import NO_UNDO, UndoPairing
 
@@ -33,6 +34,7 @@ class BestChain:
     first_height : blocks are to be read from here on; above 0 where a snapshot says what was before, and then the
         sizes of lower blocks are 0 here, wherever they may be
     node_chose_tip : the tip is the node's choice, and by the files alone it would be another
+    known_from : nothing is known of blocks below, where only some of the files were looked at: zeros stand there
     """
 
     folder: BlockFolder
@@ -46,6 +48,7 @@ class BestChain:
     equal_work_tie: bool
     first_height: int = 0
     node_chose_tip: bool = False
+    known_from: int = 0
 
     @property
     def tip_height(self) -> int:
@@ -64,12 +67,15 @@ def find_best_chain(
     tip_hash: bytes | None = None,
     base_hash: bytes | None = None,
     node_tip: bytes | None = None,
+    connected_roots: NDArray[np.bool_] | None = None,
 ) -> BestChain:
     """The best chain, up to `stop_height` (inclusive), or the chain that ends with the block `tip_hash`.
 
     base_hash : a snapshot's base, in internal order: the chain goes on from there, and what is below need not be in the
         files but for its headers (`add_headers`).
     node_tip : hash of the node's own best block; where that is a connected block of these files, it is the tip.
+    connected_roots : bool[tree.n_roots], which roots of a tree of some of the files are known to be connected; None:
+        all
 
     Raises
     ------
@@ -82,21 +88,27 @@ def find_best_chain(
     for entry, chosen in copy.items():
         has_undo[entry] = pairing.has_undo(chosen)
     connected = np.zeros(tree.n_records, bool)
+    if connected_roots is not None and base_hash is not None:
+        raise ValueError("a tree of some of the files has no snapshot's base")
     base = tree.genesis if base_hash is None else _base_entry(tree, base_hash)
-    below = _path_to(tree, base)
-    has_undo[below] = True
+    base_height = 0 if base_hash is None else int(tree.height[base])
     if base != tree.genesis:
+        below = _path_to(tree, base)
+        has_undo[below] = True
         _refuse_other_base(tree, has_undo, base)
         not_below = np.ones(tree.n_records, bool)
         not_below[below] = False
-        has_undo[not_below & (tree.height <= tree.height[base])] = False  # and what grows from it is no chain, either
-    connect(tree.order, tree.parent, has_undo, connected)
+        has_undo[not_below & (tree.height <= base_height)] = False  # and what grows from it is no chain, either
+    connected[tree.order[: tree.n_roots]] = True if connected_roots is None else connected_roots
+    connect(tree.n_roots, tree.order, tree.parent, has_undo, connected)
+    if not connected.any():
+        raise NeedsWholeTree
     tips = tree.most_work(np.flatnonzero(connected))
     tip = int(tips[0])  # entries are in order of (file, offset): the one stored first
     tie = len(tips) > 1
     files_tip = tip
     nodes = _connected_blocks(tree, connected, node_tip) if node_tip is not None else tips[:0]
-    nodes = nodes[tree.height[nodes] >= tree.height[base]]
+    nodes = nodes[tree.height[nodes] >= base_height]
     if len(nodes):
         tip = int(nodes[0])
         tie = tie and tip in tips
@@ -111,7 +123,6 @@ def find_best_chain(
         tip = int(found[0])
     if stop_height is None or stop_height > int(tree.height[tip]):
         if tip_hash is None and not len(nodes):
-            base_height = int(tree.height[base])
             refuse_gap_above(tree, pairing, connected, tip, base_height)
             refuse_damaged_tip(tree, pairing, connected, tip, base_height)
         if stop_height is not None:
@@ -119,31 +130,45 @@ def find_best_chain(
                 f"--stop-height {stop_height} is above the best chain in the files", height=int(tree.height[tip])
             )
     path = _path_to(tree, tip)
-    if stop_height is not None and stop_height < int(tree.height[base]):
-        raise UsageError(f"--stop-height {stop_height} is below the snapshot, which is of height {tree.height[base]}")
+    known_from = int(tree.height[path[0]])
+    if stop_height is not None and stop_height < base_height:
+        raise UsageError(f"--stop-height {stop_height} is below the snapshot, which is of height {base_height}")
     if stop_height is not None:
-        path = path[: stop_height + 1]
-        tie = tie and any(_path_to(tree, int(rival))[: stop_height + 1] != path for rival in tips)
+        n = stop_height + 1 - known_from
+        if n < 1:
+            raise NeedsWholeTree
+        path = path[:n]
+        tie = tie and any(_path_to(tree, int(rival))[:n] != path for rival in tips)
     entries = np.array([copy.get(e, e) for e in path], np.int64)
     rev_offsets, rev_sizes = pairing.undo_offset[entries], pairing.undo_size[entries]
-    first_height = 0 if base_hash is None else int(tree.height[base]) + 1
+    first_height = 0 if base_hash is None else base_height + 1
     blk_sizes = tree.sizes[entries]
     for of_unread in (rev_offsets, rev_sizes, blk_sizes):
         of_unread[:first_height] = 0
-    rev_offsets[0] = rev_sizes[0] = 0
+    if path[0] == tree.genesis:
+        rev_offsets[0] = rev_sizes[0] = 0
     numbers = np.array([s.number for s in tree.blk_scans], np.int32)
+
+    def by_height(values: NDArray[Any]) -> NDArray[Any]:
+        if not known_from:
+            return values
+        whole = np.zeros((known_from + len(values), *values.shape[1:]), values.dtype)  # pages of zeros take no memory
+        whole[known_from:] = values
+        return whole
+
     return BestChain(
         tree.folder,
-        tree.hashes[entries],
-        tree.times[entries],
-        numbers[tree.file_index[entries]],
-        tree.offsets[entries],
-        blk_sizes,
-        rev_offsets,
-        rev_sizes,
+        by_height(tree.hashes[entries]),
+        by_height(tree.times[entries]),
+        by_height(numbers[tree.file_index[entries]]),
+        by_height(tree.offsets[entries]),
+        by_height(blk_sizes),
+        by_height(rev_offsets),
+        by_height(rev_sizes),
         tie,
         first_height,
         len(nodes) > 0 and tip != files_tip,
+        known_from,
     )
 
 
@@ -164,7 +189,8 @@ def _base_entry(tree: HeaderTree, base_hash: bytes) -> int:
 def _refuse_other_base(tree: HeaderTree, has_undo: NDArray[np.bool_], base: int) -> None:
     """Blocks that were connected, and have more work than all that grows from the base."""
     connected = np.zeros(tree.n_records, bool)
-    connect(tree.order, tree.parent, has_undo, connected)
+    connected[tree.order[: tree.n_roots]] = True
+    connect(tree.n_roots, tree.order, tree.parent, has_undo, connected)
     best = [int(entry) for entry in tree.most_work(np.flatnonzero(connected))]
     base_height = int(tree.height[base])
     for tip in best:
@@ -188,8 +214,9 @@ def _connected_blocks(tree: HeaderTree, connected: NDArray[np.bool_], block_hash
 
 
 def _path_to(tree: HeaderTree, tip: int) -> list[int]:
+    """Entries from the root to the tip."""
     path = [tip]
-    while path[-1] != tree.genesis:
+    while tree.parent[path[-1]] != UNLINKED:
         path.append(int(tree.parent[path[-1]]))
     return path[::-1]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import BlockFileError, ChainError, SnapshotNeededError, UndoFileError
 from .block_check import bip34_height, block_bytes
 from .block_folder import REINDEX
-from .header_tree import HeaderTree
+from .header_tree import HeaderTree, NeedsWholeTree
 from .header_tree_fns import UNLINKED
 from .record_scan import RECORD_HEADER_BYTES
 from .undo_pairing import NO_UNDO, UndoPairing, undo_checksum
@@ -42,10 +42,12 @@ def refuse_gap_above(
 def _raise_undo_missing(tree: HeaderTree, connected: NDArray[np.bool_], pairing: UndoPairing, entry: int) -> None:
     top = entry
     first_above = entry
-    while not connected[tree.parent[entry]]:
+    while tree.parent[entry] != UNLINKED and not connected[tree.parent[entry]]:
         entry = int(tree.parent[entry])
         if pairing.has_undo(entry):
             first_above = entry
+    if tree.parent[entry] == UNLINKED:  # a root that is not known to be connected
+        raise NeedsWholeTree
     above = int(tree.height[top]) - int(tree.height[first_above]) + 1
     index = int(tree.file_index[entry])
     height = int(tree.height[entry])
@@ -152,6 +154,8 @@ def refuse_damaged_tip(
     ahead = np.flatnonzero(~connected & (tree.height != UNLINKED) & (tree.height >= base_height)).tolist()
     for entry in [*recent, *ahead]:
         _refuse_undo_of_lost_block(tree, pairing, entry)
+    if tree.parent[tip] == UNLINKED and tip != tree.genesis:
+        raise NeedsWholeTree
     # a child of these that had undo data would make as much work as the tip, or more
     least = tree.work_of(max(int(tree.parent[tip]), tree.genesis))
     for entry in (e for e in recent if tree.work_of(e) >= least):

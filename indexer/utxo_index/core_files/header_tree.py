@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,21 @@ from .block_folder import REINDEX, BlockFolder
 from .header_chain import HeaderChain
 from .header_tree_fns import UNLINKED, WORK_LIMBS, grow
 from .record_scan import BlkScan, RecordScan, scan_blk, scan_rev, target_of_bits
+
+
+class NeedsWholeTree(Exception):
+    """A tree of some of the files cannot tell."""
+
+
+class KnownBlocks(NamedTuple):
+    """Blocks that an earlier, whole tree had.
+
+    hashes : uint8[n, 32]; height : int64[n], UNLINKED where it was not linked; work : int64[n, 4]
+    """
+
+    hashes: NDArray[np.uint8]
+    height: NDArray[np.int64]
+    work: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -29,7 +45,9 @@ class HeaderTree:
     height : int64[n], UNLINKED where the way to genesis is broken
     work : int64[n, 4], total work of the way to genesis in limbs of 32 bits, 0 where unlinked; see `work_of`
     order : int64, linked entries (first copies), parents before children
-    genesis : entry of the genesis block
+    genesis : entry of the genesis block; -1 in a tree of some of the files
+    n_roots : order[:n_roots] have no parent in the tree: genesis; in a tree of some of the files, blocks of which
+        height and work are known
     """
 
     folder: BlockFolder
@@ -48,6 +66,7 @@ class HeaderTree:
     work: NDArray[np.int64]
     order: NDArray[np.int64]
     genesis: int
+    n_roots: int = 1
 
     @property
     def n_records(self) -> int:
@@ -68,7 +87,7 @@ class HeaderTree:
         return bytes(self.hashes[entry][::-1]).hex()
 
 
-_LEAST_SCANS = 8
+LEAST_SCANS = 8
 """Files scanned at a time, at least: the small reads wait for the disk, not for a core."""
 
 
@@ -88,14 +107,11 @@ def scan_files(
     """
 
     def scan(number: int) -> tuple[BlkScan, RecordScan]:
-        blk, rev = scan_blk(folder, number), scan_rev(folder, number)
-        if rev.offsets and not blk.offsets:
-            path = folder.blk_path(number)
-            raise BlockFileError("there is no block in it, but its undo file has records", path=path, remedy=REINDEX)
+        pair = scan_pair(folder, number)
         advance(1)
-        return blk, rev
+        return pair
 
-    with ThreadPoolExecutor(max(threads, _LEAST_SCANS)) as pool:
+    with ThreadPoolExecutor(max(threads, LEAST_SCANS)) as pool:
         pairs = list(pool.map(scan, folder.file_numbers))
     return [blk for blk, _ in pairs], [rev for _, rev in pairs]
 
@@ -137,8 +153,23 @@ def add_headers(
     return [without_blocks, *blk_scans], [RecordScan(NO_FILE, 0), *rev_scans]
 
 
-def link_headers(folder: BlockFolder, blk_scans: list[BlkScan], rev_scans: list[RecordScan]) -> HeaderTree:
-    """The tree of the scanned records. Raises ChainError where genesis is not among them."""
+def scan_pair(folder: BlockFolder, number: int) -> tuple[BlkScan, RecordScan]:
+    """One blk file and its rev file. Raises as `scan_folder`."""
+    blk, rev = scan_blk(folder, number), scan_rev(folder, number)
+    if rev.offsets and not blk.offsets:
+        path = folder.blk_path(number)
+        raise BlockFileError("there is no block in it, but its undo file has records", path=path, remedy=REINDEX)
+    return blk, rev
+
+
+def link_headers(
+    folder: BlockFolder, blk_scans: list[BlkScan], rev_scans: list[RecordScan], known: KnownBlocks | None = None
+) -> HeaderTree:
+    """The tree of the scanned records.
+
+    known : for a tree of some of the files; blocks without a parent in it are its roots where they are known. Raises
+    NeedsWholeTree for a block that is neither linked nor known.
+    """
     hashes = np.frombuffer(b"".join(s.hashes for s in blk_scans), np.uint8).reshape(-1, 32)
     parents = np.frombuffer(b"".join(s.parents for s in blk_scans), np.uint8).reshape(-1, 32)
 
@@ -151,14 +182,19 @@ def link_headers(folder: BlockFolder, blk_scans: list[BlkScan], rev_scans: list[
     first_copy = entry_of(hashes)
     parent = entry_of(parents)
     genesis = int(entry_of(np.frombuffer(folder.chain.genesis_hash, np.uint8).reshape(1, 32))[0])
-    if genesis == UNLINKED:
+    if genesis == UNLINKED and known is None:
         raise SnapshotNeededError(
             f"the genesis block of {folder.chain.name} is not in the files: a pruned node, or damage at the beginning",
             path=folder.blk_path(folder.file_numbers[0]),
             offset=0,
             remedy="A build from genesis needs every block: an unpruned node. Any other: a snapshot",
         )
-    height, work, order = _grow(first_copy, parent, column("bits"), genesis)
+    growing = _Growing(first_copy, parent, column("bits"))
+    if genesis != UNLINKED:
+        growing.add_genesis(genesis)
+    if known is not None:
+        growing.add_known(hashes, parents, known)
+    height, work, order = growing.grow()
     return HeaderTree(
         folder,
         blk_scans,
@@ -176,6 +212,7 @@ def link_headers(folder: BlockFolder, blk_scans: list[BlkScan], rev_scans: list[
         work,
         order,
         genesis,
+        len(growing.roots),
     )
 
 
@@ -209,21 +246,51 @@ def _keys(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
     return np.ascontiguousarray(hashes[:, :8]).view(np.uint64).reshape(-1)
 
 
-def _grow(
-    first_copy: NDArray[np.int64], parent: NDArray[np.int64], bits: NDArray[np.int64], genesis: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Heights, work and order of the entries that are linked to genesis."""
-    n = len(parent)
-    entries = np.flatnonzero((first_copy == np.arange(n)) & (parent >= 0))
-    children = entries[np.argsort(parent[entries], kind="stable")]
-    first_child = np.searchsorted(parent[children], np.arange(n + 1))
-    distinct_bits, bits_index = np.unique(bits, return_inverse=True)
-    work_by_bits = np.array([_limbs((1 << 256) // (target_of_bits(int(b)) + 1)) for b in distinct_bits], np.int64)
-    height = np.full(n, UNLINKED, np.int64)
-    work = np.zeros((n, WORK_LIMBS), np.int64)
-    order = np.zeros(n, np.int64)
-    linked = grow(genesis, children, first_child, work_by_bits, bits_index, height, work, order)
-    return height, work, order[:linked].copy()
+class _Growing:
+    """Heights, work and order of the entries, from the roots on."""
+
+    def __init__(self, first_copy: NDArray[np.int64], parent: NDArray[np.int64], bits: NDArray[np.int64]) -> None:
+        n = len(parent)
+        self.roots: list[int] = []
+        self._first_copy = first_copy
+        self._parent = parent
+        self._height = np.full(n, UNLINKED, np.int64)
+        self._work = np.zeros((n, WORK_LIMBS), np.int64)
+        distinct_bits, self._bits_index = np.unique(bits, return_inverse=True)
+        works = [_limbs((1 << 256) // (target_of_bits(int(b)) + 1)) for b in distinct_bits]
+        self._work_by_bits = np.array(works, np.int64).reshape(-1, WORK_LIMBS)
+
+    def add_genesis(self, genesis: int) -> None:
+        self.roots.append(genesis)
+        self._height[genesis] = 0
+        self._work[genesis] = self._work_by_bits[self._bits_index[genesis]]
+
+    def add_known(self, hashes: NDArray[np.uint8], parents: NDArray[np.uint8], known: KnownBlocks) -> None:
+        """Entries without a parent that are known: roots if they were linked. Raises NeedsWholeTree for any other, and
+        for one whose parent was in these files: it is there no more."""
+        orphans = np.flatnonzero((self._parent == UNLINKED) & (self._first_copy == np.arange(len(self._parent))))
+        orphans = orphans[~np.isin(orphans, self.roots)]
+        lookup = _HashLookup(known.hashes)
+        found = lookup(hashes[orphans])
+        if (found == UNLINKED).any() or (lookup(parents[orphans]) != UNLINKED).any():
+            raise NeedsWholeTree
+        linked = known.height[found] != UNLINKED
+        roots = orphans[linked]
+        self.roots += roots.tolist()
+        self._height[roots] = known.height[found[linked]]
+        self._work[roots] = known.work[found[linked]]
+
+    def grow(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """(height, work, order)."""
+        n = len(self._parent)
+        entries = np.flatnonzero((self._first_copy == np.arange(n)) & (self._parent >= 0))
+        children = entries[np.argsort(self._parent[entries], kind="stable")]
+        first_child = np.searchsorted(self._parent[children], np.arange(n + 1))
+        order = np.zeros(n, np.int64)
+        order[: len(self.roots)] = self.roots
+        state = (self._height, self._work, order)
+        linked = grow(len(self.roots), children, first_child, self._work_by_bits, self._bits_index, *state)
+        return self._height, self._work, order[:linked].copy()
 
 
 def _limbs(work: int) -> list[int]:

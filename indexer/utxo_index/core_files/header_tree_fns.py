@@ -16,8 +16,10 @@ UNLINKED = -1
     nogil=True,
     cache=True,
 )
-def grow(genesis, children, first_child, work_by_bits, bits_index, height, work, order):
-    """Heights and total work from genesis on, parents before children, children in file order.
+def grow(n_roots, children, first_child, work_by_bits, bits_index, height, work, order):
+    """Heights and total work from the roots on, parents before children, children in file order.
+
+    The roots are order[:n_roots], and their heights and work are there already.
 
     children, first_child : entries by parent; those of p are children[first_child[p]:first_child[p + 1]]
     work_by_bits : int64[k, 4], work of one block, in limbs; bits_index : int64[n], row of it by entry
@@ -25,11 +27,7 @@ def grow(genesis, children, first_child, work_by_bits, bits_index, height, work,
 
     Returns the number of linked entries.
     """
-    height[genesis] = 0
-    for k in range(WORK_LIMBS):
-        work[genesis, k] = work_by_bits[bits_index[genesis], k]
-    order[0] = genesis
-    n = np.int64(1)
+    n = np.int64(n_roots)
     at = np.int64(0)
     while at < n:
         entry = order[at]
@@ -47,10 +45,9 @@ def grow(genesis, children, first_child, work_by_bits, bits_index, height, work,
     return n
 
 
-@njit("void(int64[::1], int64[::1], boolean[::1], boolean[::1])", nogil=True, cache=True)
-def connect(order, parent, has_undo, connected):
-    """connected[e] : e and all its ancestors up to genesis (order[0], which has none) have undo data."""
-    connected[order[0]] = True
-    for i in range(1, order.size):
+@njit("void(int64, int64[::1], int64[::1], boolean[::1], boolean[::1])", nogil=True, cache=True)
+def connect(n_roots, order, parent, has_undo, connected):
+    """connected[e] : e and all its ancestors down to a connected root have undo data; the roots' is there already."""
+    for i in range(n_roots, order.size):
         entry = order[i]
         connected[entry] = has_undo[entry] and connected[parent[entry]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .block_check import WalkedBlock, block_bytes, decode_undo_of
-from .header_tree import HeaderTree
+from .header_tree import HeaderTree, NeedsWholeTree
 from .header_tree_fns import UNLINKED
 
 Outpoint = tuple[bytes, int]
@@ -36,6 +36,8 @@ def undo_is_of_block(tree: HeaderTree, entry: int, undo: bytes) -> bool:
         if entry == tree.genesis:
             break
         entry = int(tree.parent[entry])
+        if entry == UNLINKED:
+            raise NeedsWholeTree
     return True
 
 

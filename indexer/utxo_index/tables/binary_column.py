@@ -30,6 +30,14 @@ class BinaryColumn:
         stop = int(self.ends[end - 1]) if end > first else start
         return BinaryColumn(self.data[start:stop], self.ends[first:end] - start)
 
+    def take(self, rows: NDArray[np.int64]) -> BinaryColumn:
+        """The values of these rows, in this order."""
+        sizes = self.sizes[rows]
+        ends = np.cumsum(sizes)
+        starts = self.ends[rows] - sizes
+        at = np.repeat(starts - (ends - sizes), sizes) + np.arange(int(ends[-1]) if len(ends) else 0)
+        return BinaryColumn(self.data[at], ends)
+
     @property
     def offsets(self) -> NDArray[np.int64]:
         """int64[rows + 1]: where each value begins, and the last one's end."""

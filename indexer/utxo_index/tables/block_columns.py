@@ -1,8 +1,10 @@
 """The columns of `blocks` that queries need, as raw arrays in one internal file, so that a query opens one file
 instead of hundreds of parts.
 
-The file holds the columns one behind the other, little endian, one value for each height 0 … tip; the manifest has a
-SHA-256 of each, so a query reads and checks only those it uses. Where the file is missing the parts are read instead.
+A file holds the columns one behind the other, little endian, one value for each of its heights; the manifest has a
+SHA-256 of each, so a query reads and checks only those it uses. A build writes one file, of heights 0 … tip; updates
+write a second one for what is above, anew with each commit, until it is merged into the first. Where a file is missing
+the table is read instead.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from utxo_index.errors import IndexFolderError, UsageError
 from utxo_index.schema import BLOCKS_COLUMNS
-from utxo_index.tables.durable_files import open_regular_file, read_exactly
+from utxo_index.tables.durable_files import open_index_file, read_exactly
 from utxo_index.tables.manifest import ColumnsEntry
 from utxo_index.tables.manifest_text import REBUILD
 from utxo_index.tables.parquet_reader import damage
@@ -28,12 +30,14 @@ from utxo_index.tables.parquet_reader import damage
 COLUMN_NAMES = ("time_unix", "created_sats", "spent_sats", "n_created", "n_spent", "hash")
 
 
-def encode_block_columns(path: str, columns: Mapping[str, NDArray[Any]]) -> tuple[bytes, ColumnsEntry]:
+def encode_block_columns(
+    path: str, columns: Mapping[str, NDArray[Any]], first_height: int = 0
+) -> tuple[bytes, ColumnsEntry]:
     """The file's content and its entry for the manifest; `columns` are dense over heights, hashes uint8[n, 32]."""
     raw = {name: np.ascontiguousarray(columns[name]).tobytes() for name in COLUMN_NAMES}
     content = b"".join(raw.values())
     digests = {name: hashlib.sha256(column).hexdigest() for name, column in raw.items()}
-    return content, ColumnsEntry(path, len(columns["time_unix"]), len(content), digests)
+    return content, ColumnsEntry(path, first_height, len(columns["time_unix"]), len(content), digests)
 
 
 def read_block_column(folder: Path, entry: ColumnsEntry, name: str) -> NDArray[Any] | None:
@@ -44,7 +48,7 @@ def read_block_column(folder: Path, entry: ColumnsEntry, name: str) -> NDArray[A
         offset += entry.rows * _itemsize(before)
     with damage(path):
         try:
-            descriptor = open_regular_file(path)
+            descriptor = open_index_file(folder, entry.path)
         except FileNotFoundError:
             return None
         try:

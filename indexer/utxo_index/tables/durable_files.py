@@ -27,6 +27,14 @@ _REASONS = {
     errno.EPERM: "no permission to write here",
 }
 
+_REMEDIES = {
+    errno.EFBIG: "raise the limit (ulimit -f)",
+    errno.EROFS: "make it writable, or choose another place with --index,",
+    errno.EIO: "check the disk",
+    errno.EACCES: "choose a place that this user may write to",
+    errno.EPERM: "choose a place that this user may write to",
+}
+
 
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
@@ -40,7 +48,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         raise NoSpaceError(
             f"cannot write: {_REASONS[error.errno]}",
             path=named,
-            remedy="What was committed before is intact; make room and run the same command again",
+            remedy=f"What was committed before is intact; {_REMEDIES.get(error.errno, 'make room')} and run the same "
+            "command again",
         ) from error
 
 
@@ -138,3 +147,18 @@ def read_exactly(descriptor: int, size_bytes: int, offset: int) -> bytes:
         size_bytes -= len(piece)
         offset += len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+DROPPED_NAME = ".dropped"
+"""Where files go that a commit replaced: readers of the generation before still find them, for a while."""
+
+
+def open_index_file(folder: Path, place: str) -> int:
+    """Open a file of an index, named relative to its folder; where a commit has replaced it since, the old one.
+
+    Returns the descriptor. Raises OSError.
+    """
+    try:
+        return open_regular_file(folder / place)
+    except FileNotFoundError:
+        return open_regular_file(folder / DROPPED_NAME / Path(place).name)

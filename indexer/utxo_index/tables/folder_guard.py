@@ -9,21 +9,26 @@ from pathlib import Path
 
 from utxo_index.errors import IndexFolderError, UsageError
 from utxo_index.schema import TABLES
+from utxo_index.tables.durable_files import DROPPED_NAME
 from utxo_index.tables.lock import LOCK_NAME, PID_NAME
 from utxo_index.tables.manifest import COMPLETE, Manifest
 from utxo_index.tables.manifest_text import REBUILD
-from utxo_index.tables.part_files import KEYS_FOLDER
+from utxo_index.tables.part_files import DEATHS_FOLDER, KEYS_FOLDER
 
 STAGING_NAME = ".staging"
-OUR_FILE = re.compile(r"(blocks|spends|utxos|supply|pending|headers)-\d{7}(-\d{7})?\.(parquet|columns|key|log|raw)")
-FOLDERS = (*TABLES, KEYS_FOLDER)
+HEADERS_NAME = ".headers"
+OUR_FILE = re.compile(
+    r"(blocks|spends|utxos|supply|pending|deaths|folded|headers)-\d{7}(-\d{7})?(\.g\d+)?"
+    r"\.(parquet|columns|key|log|u32|bits|raw)"
+)
+FOLDERS = (*TABLES, KEYS_FOLDER, DEATHS_FOLDER)
 
 
 def refuse_other_files(folder: Path) -> None:
     """A folder without a manifest may hold what a crash at the very start leaves, and nothing else."""
     if not folder.is_dir():
         raise IndexFolderError("not a folder", path=folder)
-    ours = {LOCK_NAME, PID_NAME, STAGING_NAME, *FOLDERS}
+    ours = {LOCK_NAME, PID_NAME, STAGING_NAME, DROPPED_NAME, HEADERS_NAME, *FOLDERS}
     others = sorted(path.name for path in folder.iterdir() if path.name not in ours)
     for table in FOLDERS:
         others += sorted(str(path) for path in (folder / table).glob("*") if not OUR_FILE.fullmatch(path.name))

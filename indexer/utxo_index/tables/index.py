@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from utxo_index.errors import IndexFolderError, IndexUnfinishedError, UsageError
 from utxo_index.schema import TABLES
 from utxo_index.tables.block_columns import BlockColumns, read_block_column
+from utxo_index.tables.dead_rows import DeadRows
 from utxo_index.tables.manifest import BUILDING, COMPLETE, FileEntry, Manifest, read_manifest
 from utxo_index.tables.parquet_reader import VerifiedFile
 
@@ -113,7 +114,8 @@ class Index:
         self.n_coins = manifest.n_coins or 0
         self.notes: dict[str, Any] = manifest.notes
         self.root_height = manifest.root_height
-        self.blocks = BlockColumns(self._load_block_column, manifest.root_height)
+        self.blocks = BlockColumns(self.block_column, manifest.root_height)
+        self._dead_rows = DeadRows(folder, manifest)
 
     @property
     def tie(self) -> bool:
@@ -192,8 +194,13 @@ class Index:
             if end_height is not None and lowest >= end_height:
                 return
             with self._open(entry, name) as file:
+                first_row = 0
                 for i, group in enumerate(file.row_groups):
                     rows = file.read_row_group(i)
+                    alive = self._alive(name, entry, first_row, group.rows)
+                    first_row += group.rows
+                    if alive is not None:
+                        rows = keep_alive(rows, alive)
                     if end_height is not None and name != "supply" and group.last_value >= end_height:
                         rows = rows.slice(0, int(np.searchsorted(rows.column(0).to_numpy(), end_height)))
                     yield from rows.to_batches()
@@ -236,12 +243,25 @@ class Index:
         end_height = self.tip_height + 1 if end_height is None else end_height
         return self._rows_between("utxos", columns, first_height, end_height)
 
+    def read_rows(
+        self, table: str, columns: Sequence[str], first_height: int, end_height: int
+    ) -> Iterator[dict[str, Any]]:
+        """Rows of `blocks`, `spends` or `utxos` in order, of which the first column, a height, is in [first, end).
+
+        A row group at a time, as `read_utxos`. Raises IndexFolderError for damage.
+        """
+        return self._rows_between(table, columns, first_height, end_height)
+
     def table_stats(self) -> dict[str, tuple[int, int, int]]:
-        """(rows, bytes, files) of each table."""
-        return {
+        """(rows, bytes, files) of each table; of `utxos` the rows that are coins."""
+        stats = {
             name: (sum(e.rows for e in files), sum(e.size_bytes for e in files), len(files))
             for name, files in ((name, self._files(name)) for name in TABLES if name != "utxos" or self.has_utxos)
         }
+        if self.has_utxos and self.manifest.utxos is not None and self.manifest.utxos.deaths is not None:
+            rows, size_bytes, n_files = stats["utxos"]
+            stats["utxos"] = rows - self.manifest.utxos.deaths.dead_rows, size_bytes, n_files
+        return stats
 
     def _require(self, height: int) -> None:
         if not 0 <= height <= self.tip_height:
@@ -275,13 +295,16 @@ class Index:
             try:
                 for entry in entries:
                     files.append(self._open(entry, table))
+                    first_row = 0
                     for i, group in enumerate(files[-1].row_groups):
                         if group.first_value < end_height and group.last_value >= first_height:
-                            ahead.append(threads.submit(_rows, files[-1], i, columns, first_height, end_height))
+                            alive = self._alive(table, entry, first_row, group.rows)
+                            ahead.append(threads.submit(_rows, files[-1], i, columns, first_height, end_height, alive))
+                        first_row += group.rows
                         if len(ahead) > 4:
-                            yield ahead.popleft().result()
+                            yield from _not_empty(ahead.popleft().result())
                 while ahead:
-                    yield ahead.popleft().result()
+                    yield from _not_empty(ahead.popleft().result())
             finally:
                 for future in ahead:
                     future.cancel()
@@ -289,11 +312,23 @@ class Index:
                 for file in files:
                     file.close()
 
-    def _load_block_column(self, name: str) -> NDArray[Any]:
-        entry = self.manifest.block_columns
+    def _alive(self, table: str, entry: FileEntry, first_row: int, n_rows: int) -> NDArray[np.bool_] | None:
+        """Which rows of a row group count; None for all."""
+        if table != "utxos":
+            return None
         with self._replaced():
-            column = None if entry is None else read_block_column(self.folder, entry, name)
-        if column is not None:
+            return self._dead_rows.alive(entry, first_row, n_rows)
+
+    def block_column(self, name: str) -> NDArray[Any]:
+        """A column of `blocks`, dense over heights 0 … tip, read-only; hashes uint8[n, 32]. See `BlockColumns`."""
+        with self._replaced():
+            found = [read_block_column(self.folder, entry, name) for entry in self.manifest.block_columns]
+        pieces = [piece for piece in found if piece is not None]
+        if found and len(pieces) == len(found):
+            if len(pieces) == 1:
+                return pieces[0]
+            column = np.concatenate(pieces)
+            column.flags.writeable = False
             return column
         pieces = []
         for part in self._files("blocks"):
@@ -305,7 +340,7 @@ class Index:
 
     @cached_property
     def _hashes(self) -> NDArray[np.uint8]:
-        return self._load_block_column("hash")
+        return self.block_column("hash")
 
     def _open(self, entry: FileEntry, table: str) -> VerifiedFile:
         with self._replaced():
@@ -328,12 +363,39 @@ class Index:
             ) from error
 
 
-def _rows(file: VerifiedFile, i: int, columns: Sequence[str], first_height: int, end_height: int) -> dict[str, Any]:
-    """Columns of row group `i`, without rows whose first column is outside [first_height, end_height)."""
+def _rows(
+    file: VerifiedFile,
+    i: int,
+    columns: Sequence[str],
+    first_height: int,
+    end_height: int,
+    alive: NDArray[np.bool_] | None,
+) -> dict[str, Any]:
+    """Columns of row group `i`, without dead rows and those whose first column lies outside [first, end)."""
     group = file.row_groups[i]
     if first_height <= group.first_value and group.last_value < end_height:
-        return file.read_columns(i, columns)
+        return _kept(file.read_columns(i, columns), alive)
     name = file.first_column
     rows = file.read_columns(i, dict.fromkeys((name, *columns)))
     first, end = np.searchsorted(rows[name], (first_height, end_height))
-    return {name: rows[name][first:end] for name in columns}
+    return _kept({name: rows[name][first:end] for name in columns}, None if alive is None else alive[first:end])
+
+
+def _kept(rows: dict[str, Any], alive: NDArray[np.bool_] | None) -> dict[str, Any]:
+    return rows if alive is None else {name: keep_alive(column, alive) for name, column in rows.items()}
+
+
+def keep_alive(column: Any, alive: NDArray[np.bool_]) -> Any:
+    """The values of a column (an array, or Arrow's) whose rows are alive; read-only as all that is read."""
+    if not isinstance(column, np.ndarray):
+        import pyarrow as pa
+
+        return column.filter(pa.array(alive))
+    column = column[alive]
+    column.flags.writeable = False
+    return column
+
+
+def _not_empty(rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if len(next(iter(rows.values()))):
+        yield rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -52,7 +53,8 @@ class IndexLock:
     def release(self) -> None:
         """Give the lock up; harmless when done twice."""
         if self._lock.is_locked:
-            self._pid_file.unlink(missing_ok=True)
+            with suppress(OSError):  # only a note, and nothing to fail for
+                self._pid_file.unlink(missing_ok=True)
             self._lock.release()
 
     def _holder(self) -> str:
@@ -60,3 +62,18 @@ class IndexLock:
             return f"pid {int(self._pid_file.read_text(encoding='ascii'))}"
         except (OSError, ValueError):
             return "pid unknown"
+
+
+def writer_of(folder: Path) -> int | None:
+    """The process that is writing the index in `folder` now, by the note beside the lock; None where there is none.
+
+    The note outlives a process that is killed, so it is believed only of one that is alive.
+    """
+    try:
+        pid = int((folder / PID_NAME).read_text(encoding="ascii"))
+        os.kill(pid, 0)
+    except PermissionError:  # alive, and another user's
+        return pid
+    except (OSError, ValueError, OverflowError):
+        return None
+    return pid

@@ -52,7 +52,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class TableEntry:
-    """A table's files in ascending order; `digest` is the content digest of all its rows, None until complete."""
+    """A table's files in ascending order; `digest` is the content digest of all its rows at the build's end.
+
+    None until then, and after an update: it would take a pass over all rows.
+    """
 
     files: tuple[FileEntry, ...] = ()
     digest: str | None = None
@@ -60,9 +63,11 @@ class TableEntry:
 
 @dataclass(frozen=True)
 class ColumnsEntry:
-    """The internal file of block columns: raw arrays one behind the other; `sha256` by column name, in file order."""
+    """An internal file of block columns of heights from `first_height` on: raw arrays one behind the other; `sha256` by
+    column name, in file order."""
 
     path: str
+    first_height: int
     rows: int
     size_bytes: int
     sha256: dict[str, str]
@@ -70,7 +75,7 @@ class ColumnsEntry:
 
 @dataclass(frozen=True)
 class RawEntry:
-    """An internal file without a format of its own: the outpoint keys of a part of `utxos`."""
+    """An internal file without a format of its own."""
 
     path: str
     size_bytes: int
@@ -91,6 +96,30 @@ class Root:
 
 
 @dataclass(frozen=True)
+class KeysEntry:
+    """The keys beside a file of `utxos`: uint64 by row, in row order; behind them, uint32 by height, how many of the
+    rows it created. `rows` counts the keys; `counts_sha256` is of the counts alone."""
+
+    path: str
+    rows: int
+    size_bytes: int
+    sha256: str
+    counts_sha256: str
+
+
+@dataclass(frozen=True)
+class DeathsEntry:
+    """A list of the rows of `utxos` that blocks [first_height, end_height) killed; see `death_lists.py`."""
+
+    path: str
+    first_height: int
+    end_height: int
+    rows: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class HeadersEntry:
     """The headers that an index of a snapshot keeps, from genesis to the snapshot's base."""
 
@@ -98,6 +127,46 @@ class HeadersEntry:
     n_headers: int
     size_bytes: int
     sha256: str
+
+
+@dataclass(frozen=True)
+class FoldedPart:
+    """The bitmap of one part within the file of bitmaps: one bit a physical row, `offset` in bytes."""
+
+    first_height: int
+    offset: int
+    rows: int
+    dead_rows: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FoldedEntry:
+    """The file of bitmaps of rows that died too deep for any reorg and still are in their files, ascending by part."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    parts: tuple[FoldedPart, ...]
+
+
+@dataclass(frozen=True)
+class Deaths:
+    """Which rows in the files of `utxos` are no coins any more.
+
+    `from_height`: what this and later blocks killed is in `lists`, ascending, without gap up to the tip; an index
+    fresh from its build has its tip + 1. `folded`: what earlier ones killed, where such rows are still there.
+    """
+
+    from_height: int
+    lists: tuple[DeathsEntry, ...] = ()
+    folded: FoldedEntry | None = None
+
+    @property
+    def dead_rows(self) -> int:
+        """Rows in the files that are no coins."""
+        folded = sum(part.dead_rows for part in self.folded.parts) if self.folded else 0
+        return folded + sum(entry.rows for entry in self.lists)
 
 
 @dataclass(frozen=True)
@@ -125,15 +194,18 @@ class UtxosEntry:
 
     `done_from`: the rows of heights [done_from, tip] are committed. `outpoint_key`: the 16 bytes that the rows' keys
     are hashed with. `key_files`: in ascending order, one beside each part. `pending`: None where nothing waits.
-    `script_digest`: of all scripts, once complete.
+    `script_digest`: of all scripts, as of the build's end; None after an update. `is_complete`: all rows are there, and
+    were checked. `deaths`: None until the first update.
     """
 
     done_from: int
     with_scripts: bool
     outpoint_key: bytes
-    key_files: tuple[RawEntry, ...] = ()
+    key_files: tuple[KeysEntry, ...] = ()
     pending: PendingEntry | None = None
     script_digest: str | None = None
+    is_complete: bool = False
+    deaths: Deaths | None = None
 
 
 @dataclass(frozen=True)
@@ -141,9 +213,10 @@ class Manifest:
     """One generation of an index. `root`: None where its history begins with genesis.
 
     `tip_hash` is in internal byte order. `state`: "building" while heights [0, done_from) are still to be read,
-    "supply" while checkpoints are written, "complete". `tip_time_unix`, `supply_sats`, `n_coins`: at the tip,
-    None until complete. `notes` is free: what `status` wants to say about this build. Where `utxos` is left out it is
-    None, and no such table among `tables`; in a complete index it may still be in the making, see `has_utxos`.
+    "supply" while checkpoints are written, "complete", also after updates. `tip_time_unix`, `supply_sats`, `n_coins`:
+    at the tip, None until complete. `notes` is free: what `status` wants to say about this build. Where `utxos` is left
+    out it is None, and no such table among `tables`; in a complete index it may still be in the making, see
+    `has_utxos`.
     """
 
     chain: chains.Chain
@@ -158,7 +231,7 @@ class Manifest:
     notes: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, TableEntry] = field(default_factory=lambda: {name: TableEntry() for name in REQUIRED_TABLES})
     utxos: UtxosEntry | None = None
-    block_columns: ColumnsEntry | None = None
+    block_columns: tuple[ColumnsEntry, ...] = ()
     headers: HeadersEntry | None = None
     root: Root | None = None
     tip_time_unix: int | None = None
@@ -178,7 +251,7 @@ class Manifest:
     @property
     def has_utxos(self) -> bool:
         """Whether `utxos` is there, whole and checked."""
-        return "utxos" in self.tables and self.tables["utxos"].digest is not None
+        return self.utxos is not None and self.utxos.is_complete
 
     def with_files(self, new: Mapping[str, list[FileEntry]]) -> Manifest:
         """The same with files added to tables, each table's files in ascending order."""
@@ -194,8 +267,11 @@ class Manifest:
         if self.utxos is not None:
             named |= {entry.path for entry in self.utxos.key_files}
             named |= {self.utxos.pending.path} if self.utxos.pending else set()
+            if self.utxos.deaths is not None:
+                named |= {entry.path for entry in self.utxos.deaths.lists}
+                named |= {self.utxos.deaths.folded.path} if self.utxos.deaths.folded else set()
         named |= {self.headers.path} if self.headers else set()
-        return named | ({self.block_columns.path} if self.block_columns else set())
+        return named | {entry.path for entry in self.block_columns}
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -231,9 +307,10 @@ class Manifest:
                 },
                 "utxos": None if self.utxos is None else _utxos_body(self.utxos),
                 "headers": None if self.headers is None else vars(self.headers),
-                "block_columns": None
-                if self.block_columns is None
-                else vars(self.block_columns) | {"sha256": [list(item) for item in self.block_columns.sha256.items()]},
+                "block_columns": [
+                    vars(entry) | {"sha256": [list(item) for item in entry.sha256.items()]}
+                    for entry in self.block_columns
+                ],
             }
         )
 
@@ -283,7 +360,7 @@ def _from_body(body: dict[str, Any]) -> Manifest:
         row_group_rows=int(body["cut"]["row_group_rows"]),
         notes=body["notes"],
         tables=tables,
-        block_columns=None if block_columns is None else _columns_entry(block_columns),
+        block_columns=tuple(_columns_entry(entry) for entry in block_columns),
         headers=None if body["headers"] is None else _headers_entry(body["headers"]),
         root=_root(body["root"]),
         utxos=utxos,
@@ -324,7 +401,26 @@ def _utxos_body(utxos: UtxosEntry) -> dict[str, Any]:
         "outpoint_key": utxos.outpoint_key.hex(),
         "key_files": [vars(entry) for entry in utxos.key_files],
         "pending": None if utxos.pending is None else vars(utxos.pending),
+        "deaths": None if utxos.deaths is None else _deaths_body(utxos.deaths),
     }
+
+
+def _deaths_body(deaths: Deaths) -> dict[str, Any]:
+    folded = deaths.folded
+    return {
+        "from_height": deaths.from_height,
+        "lists": [vars(entry) for entry in deaths.lists],
+        "folded": None if folded is None else vars(folded) | {"parts": [vars(part) for part in folded.parts]},
+    }
+
+
+def _deaths_entry(fields: dict[str, Any]) -> Deaths:
+    folded = fields["folded"]
+    if folded is not None:
+        parts = tuple(FoldedPart(**part) for part in folded["parts"])
+        folded = FoldedEntry(**folded | {"path": _inside(folded["path"]), "parts": parts})
+    lists = tuple(DeathsEntry(**entry | {"path": _inside(entry["path"])}) for entry in fields["lists"])
+    return Deaths(int(fields["from_height"]), lists, folded)
 
 
 def _utxos_entry(fields: dict[str, Any]) -> UtxosEntry:
@@ -333,8 +429,9 @@ def _utxos_entry(fields: dict[str, Any]) -> UtxosEntry:
         **fields
         | {
             "outpoint_key": bytes.fromhex(fields["outpoint_key"]),
-            "key_files": tuple(RawEntry(**entry | {"path": _inside(entry["path"])}) for entry in fields["key_files"]),
+            "key_files": tuple(KeysEntry(**entry | {"path": _inside(entry["path"])}) for entry in fields["key_files"]),
             "pending": None if pending is None else PendingEntry(**pending | {"path": _inside(pending["path"])}),
+            "deaths": None if fields["deaths"] is None else _deaths_entry(fields["deaths"]),
         }
     )
 

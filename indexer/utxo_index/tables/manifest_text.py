@@ -33,15 +33,19 @@ def unseal(content: bytes, path: Path) -> dict[str, Any]:
     digest = hashlib.sha256(zeroed).hexdigest()
     if len(found) != 1 or found[0] != digest.encode():
         raise IndexFolderError("the manifest is damaged (SHA-256)", path=path, remedy=REBUILD)
-    body = json.loads(content)
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError) as error:  # sealed by whoever wrote it, and not by us
+        raise IndexFolderError(f"the manifest is damaged ({error})", path=path, remedy=REBUILD) from error
     if not isinstance(body, dict) or body.get("format_version") != FORMAT_VERSION:
         version = body.get("format_version") if isinstance(body, dict) else None
+        is_newer = isinstance(version, int) and version > FORMAT_VERSION
         raise IndexFolderError(
             "the index has another format version",
             path=path,
             expected=FORMAT_VERSION,
             found=version,
-            remedy=REBUILD,
+            remedy=f"A newer utxo-index made it: use that one. {REBUILD}" if is_newer else REBUILD,
         )
     return body
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from utxo_index.errors import IndexFolderError
 from utxo_index.schema import TABLES
-from utxo_index.tables.durable_files import open_regular_file, read_exactly
+from utxo_index.tables.durable_files import open_index_file, read_exactly
 from utxo_index.tables.manifest import FileEntry
 from utxo_index.tables.manifest_text import REBUILD
 from utxo_index.tables.parquet_writer import PIECE_BYTES, ROW_GROUPS_KEY
@@ -53,7 +53,7 @@ class VerifiedFile:
         self.entry = entry
         self._table = table
         with damage(self.path):
-            self._descriptor = open_regular_file(self.path)
+            self._descriptor = open_index_file(folder, entry.path)
             try:
                 self._metadata = self._read_footer()
                 self.row_groups = self._find_row_groups()

@@ -9,7 +9,7 @@ Commits happen at fixed places, and nothing in a file tells when, where or how o
 
 from __future__ import annotations
 
-import os
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -26,10 +26,9 @@ from utxo_index.core_files.header_chain import HeaderChain
 from utxo_index.errors import UsageError
 from utxo_index.schema import BLOCKS_COLUMNS, CHECKPOINT_BLOCKS, PART_BLOCKS, ROW_GROUP_ROWS
 from utxo_index.tables import commit_steps
-from utxo_index.tables.durable_files import HashedFile, disk_errors, flush_folder, replace_file, write_durably
+from utxo_index.tables.commit_files import commit_files, remove_leftovers
+from utxo_index.tables.durable_files import HashedFile, disk_errors, flush_folder, write_durably
 from utxo_index.tables.folder_guard import (
-    FOLDERS,
-    OUR_FILE,
     STAGING_NAME,
     refuse_other_build,
     refuse_other_files,
@@ -40,7 +39,6 @@ from utxo_index.tables.lock import IndexLock
 from utxo_index.tables.manifest import (
     BUILDING,
     COMPLETE,
-    MANIFEST_NAME,
     SUPPLY,
     ColumnsEntry,
     FileEntry,
@@ -61,6 +59,8 @@ from utxo_index.tables.part_files import (
     prepare_utxos,
 )
 
+_log = logging.getLogger(__name__)
+
 
 class IndexWriter:
     """The one writer of an index folder, from `begin` to `close`. Use as a context manager.
@@ -72,6 +72,8 @@ class IndexWriter:
     def __init__(self, folder: Path, lock: IndexLock, manifest: Manifest) -> None:
         self.folder = folder
         self.manifest = manifest
+        self.after_commit: Callable[[], None] = _nothing
+        """Called after every commit but the one that completes the work; what it raises ends the work there."""
         self._lock = lock
         self._staging = folder / STAGING_NAME
 
@@ -328,7 +330,10 @@ class IndexWriter:
         supply_sats: int,
         n_coins: int,
     ) -> None:
-        """The last commit: the index is complete. `digests` are those of its tables."""
+        """The last commit: the index is complete. `digests` are those of its tables.
+
+        Its generation does not tell how many commits there were: it is the number of table files and 2.
+        """
         content, entry = block_columns
         with disk_errors(self.folder):
             write_durably(self.folder / entry.path, content)
@@ -338,10 +343,11 @@ class IndexWriter:
             [],
             replace(
                 self.manifest,
+                generation=sum(len(table.files) for table in self.manifest.tables.values()) + 1,
                 state=COMPLETE,
                 tables=commit_steps.with_digests(self.manifest, digests),
-                utxos=utxos and replace(utxos, script_digest=script_digest),
-                block_columns=entry,
+                utxos=utxos and replace(utxos, script_digest=script_digest, is_complete=True),
+                block_columns=(entry,),
                 tip_time_unix=tip_time_unix,
                 supply_sats=supply_sats,
                 n_coins=n_coins,
@@ -352,7 +358,8 @@ class IndexWriter:
         """The last commit of an addition: the index has `utxos`."""
         utxos = self.manifest.utxos
         manifest = replace(self.manifest, tables=commit_steps.with_digests(self.manifest, {"utxos": digest}))
-        self._commit([], replace(manifest, utxos=utxos and replace(utxos, script_digest=script_digest)))
+        complete = utxos and replace(utxos, script_digest=script_digest, is_complete=True)
+        self._commit([], replace(manifest, utxos=complete))
 
     def finish(self, *, threads: int = 2, progress: Callable[[int], None] | None = None) -> None:
         """Write the checkpoints, check the whole history, complete the index. All parts must be there.
@@ -374,23 +381,16 @@ class IndexWriter:
 
     def _commit(self, files: Sequence[PreparedFile], manifest: Manifest, raw: Sequence[str] = ()) -> None:
         """`raw`: places of internal files that wait in the staging folder, too."""
-        old = self.manifest.paths()
         new: dict[str, list[FileEntry]] = {}
         for file in files:
             new.setdefault(file.table, []).append(file.entry)
         manifest = replace(manifest, generation=manifest.generation + 1).with_files(new)
-        with disk_errors(self.folder):
-            for entry in (entry for entries in new.values() for entry in entries):
-                os.replace(self._staging / Path(entry.path).name, self.folder / entry.path)
-            for place in raw:
-                os.replace(self._staging / Path(place).name, self.folder / place)
-            for changed in sorted({self.folder / table for table in new} | {(self.folder / p).parent for p in raw}):
-                flush_folder(changed)
-            self._staging.mkdir(exist_ok=True)
-            replace_file(self.folder / MANIFEST_NAME, manifest.to_bytes(), self._staging)
-            self.manifest = manifest
-            for place in old - manifest.paths():  # the pending log before
-                (self.folder / place).unlink(missing_ok=True)
+        places = [entry.path for entries in new.values() for entry in entries]
+        commit_files(self.folder, self._staging, [*places, *raw], self.manifest, manifest, keep_dropped=False)
+        self.manifest = manifest
+        _log.info("commit %d: %s", manifest.generation, _describe(manifest, files))
+        if manifest.state != COMPLETE or (manifest.utxos is not None and not manifest.has_utxos):
+            self.after_commit()
 
     def _opened(self, *, commit: bool) -> IndexWriter:
         try:
@@ -402,17 +402,21 @@ class IndexWriter:
 
     def _prepare_folder(self, *, commit: bool) -> None:
         """Remove what an interrupted build left: staging, and files of ours that the manifest does not name."""
+        remove_leftovers(self.folder, self.manifest)
         with disk_errors(self.folder):
-            shutil.rmtree(self._staging, ignore_errors=True)
-            named = self.manifest.paths()
-            for place in ("", *FOLDERS):
-                for path in (self.folder / place).glob("*"):
-                    name = f"{place}/{path.name}".lstrip("/")
-                    if OUR_FILE.fullmatch(path.name) and name not in named and path.is_file():
-                        path.unlink()
             for table in (*self.manifest.tables, *([KEYS_FOLDER] if self.manifest.utxos else [])):
                 (self.folder / table).mkdir(exist_ok=True)
             if commit:
                 self._commit([], self.manifest)
                 with suppress(PermissionError):  # a parent that may not be read cannot be flushed
                     flush_folder(self.folder.absolute().parent)
+
+
+def _describe(manifest: Manifest, files: Sequence[PreparedFile]) -> str:
+    n_done = manifest.tip_height + 1 - commit_steps.done_from(manifest)
+    done = f"{n_done} of {manifest.tip_height + 1} blocks" if n_done <= manifest.tip_height else "all blocks"
+    return f"{len(files)} new files, {done}, {manifest.state}"
+
+
+def _nothing() -> None:
+    pass

@@ -17,12 +17,13 @@ from utxo_index.errors import UtxoIndexError
 from utxo_index.row_filter import RowFilter
 from utxo_index.schema import UTXOS_COLUMNS
 from utxo_index.tables import key_fns, utxo_fns
+from utxo_index.tables.dead_rows import DeadRows
 from utxo_index.tables.digest import RowDigest, ScriptDigest
-from utxo_index.tables.durable_files import open_regular_file, read_exactly
-from utxo_index.tables.index import Index, SupplyVector
+from utxo_index.tables.durable_files import open_index_file, read_exactly
+from utxo_index.tables.index import Index, SupplyVector, keep_alive
 from utxo_index.tables.manifest import UtxosEntry
 from utxo_index.tables.parquet_reader import damage
-from utxo_index.tables.read_ahead import read_row_groups
+from utxo_index.tables.read_ahead import read_located
 from utxo_index.tables.utxos_check import script_column
 from utxo_index.verify.findings import Findings
 from utxo_index.verify.history import TipSupply
@@ -101,19 +102,27 @@ class _Coins:
         self._order = _Order(index.tip_height + 1)
         self._keys = _Keys(index, entry)
         self._n_rows = 0
+        self._n_keys = 0
 
     def rows(self, threads: int) -> Iterator[dict[str, Any]]:
         """All chunks in table order; ends early where one cannot be read, which is told against every check."""
         findings = self._findings
+        dead_rows = DeadRows(self._index.folder, self._index.manifest)
         try:
             with ThreadPoolExecutor(threads) as decoding:
-                for rows in read_row_groups(self._index, "utxos", decoding, lookahead=threads + 1):
+                for entry, first_row, physical in read_located(self._index, "utxos", decoding, lookahead=threads + 1):
+                    if (wrong := self._keys.add(physical)) is not None:
+                        findings.against(_KEYS, wrong)
+                    self._n_keys += len(physical["vout"])
+                    alive = dead_rows.alive(entry, first_row, len(physical["vout"]))
+                    rows = physical
+                    if alive is not None:
+                        rows = {name: keep_alive(column, alive) for name, column in physical.items()}
                     self._digest.update([rows[name] for name in UTXOS_COLUMNS])
                     if self._scripts is not None:
                         self._scripts.update(script_column(rows["script"]))
-                    for name, wrong in ((_ORDER, self._order.add(rows)), (_KEYS, self._keys.add(rows))):
-                        if wrong is not None:
-                            findings.against(name, wrong)
+                    if (wrong := self._order.add(rows)) is not None:
+                        findings.against(_ORDER, wrong)
                     self._n_rows += len(rows["vout"])
                     yield rows
         except UtxoIndexError as error:
@@ -124,12 +133,12 @@ class _Coins:
         findings, table = self._findings, self._index.manifest.tables["utxos"]
         findings.looked_at("utxos digest", self._digest.hexdigest())
         findings.looked_at(_ORDER, f"{self._n_rows:,} rows")
-        findings.looked_at(_KEYS, f"{self._n_rows:,} keys of outpoint and value")
-        if self._digest.hexdigest() != table.digest:
+        findings.looked_at(_KEYS, f"{self._n_keys:,} keys of outpoint and value")
+        if table.digest is not None and self._digest.hexdigest() != table.digest:
             findings.against("utxos digest", f"{self._digest.hexdigest()}, expected {table.digest}")
         if self._scripts is not None:
             findings.looked_at("script digest", self._scripts.hexdigest())
-            if self._scripts.hexdigest() != self._entry.script_digest:
+            if self._entry.script_digest not in (None, self._scripts.hexdigest()):
                 findings.against("script digest", f"{self._scripts.hexdigest()}, expected {self._entry.script_digest}")
 
 
@@ -153,26 +162,36 @@ class _Order:
 
 
 class _Keys:
-    """The key files, read beside the rows of their parts."""
+    """The key files, read beside the rows of their files, the dead ones too."""
 
     def __init__(self, index: Index, entry: UtxosEntry) -> None:
         self._folder = index.folder
         files = index.manifest.tables["utxos"].files
-        self._parts = [(file.rows, key_file.path) for file, key_file in zip(files, entry.key_files, strict=False)]
+        self._parts = list(zip(files, entry.key_files, strict=False))
         self._part = 0
         self._row = 0
+        self._counts = np.zeros(0, np.int64)
         self._key0, self._key1 = np.frombuffer(entry.outpoint_key, "<u8")
 
     def add(self, rows: dict[str, Any]) -> str | None:
         """What is wrong with the keys of a chunk, which lies in one part."""
-        while self._part < len(self._parts) and self._row == self._parts[self._part][0]:
+        while self._part < len(self._parts) and self._row == self._parts[self._part][0].rows:
             self._part, self._row = self._part + 1, 0
         if self._part == len(self._parts):
             return "there are fewer key files than parts"
-        path, n_rows, first_row = self._folder / self._parts[self._part][1], len(rows["vout"]), self._row
+        file, key_file = self._parts[self._part]
+        n_rows, first_row = len(rows["vout"]), self._row
+        path = self._folder / key_file.path
+        if first_row == 0:
+            self._counts = np.zeros(file.end_height - file.first_height, np.int64)
+        self._counts += np.bincount(rows["created_height"] - file.first_height, minlength=len(self._counts))
         self._row += n_rows
         try:
-            keys = _read_keys(path, first_row, n_rows)
+            keys = _read(self._folder, key_file.path, "<u8", n_rows, _KEY_BYTES * first_row)
+            if self._row == file.rows:
+                counts = _read(self._folder, key_file.path, "<u4", len(self._counts), _KEY_BYTES * file.rows)
+                if not np.array_equal(counts, self._counts):
+                    return f"{path}: the rows of a height are counted wrong"
         except UtxoIndexError as error:
             return str(error)
         if len(keys) != n_rows:
@@ -182,12 +201,13 @@ class _Keys:
         return None if row == n_rows else f"{path}: key {first_row + row} is not of that row's outpoint and value"
 
 
-def _read_keys(path: Path, first_row: int, n_rows: int) -> NDArray[np.uint64]:
-    """Keys [first_row, first_row + n_rows) of a key file; fewer at its end. Raises IndexFolderError."""
-    with damage(path):
-        descriptor = open_regular_file(path)
+def _read(folder: Path, place: str, dtype: str, n: int, offset: int) -> NDArray[Any]:
+    """n integers of a key file; fewer at its end. Raises IndexFolderError."""
+    size_bytes = np.dtype(dtype).itemsize
+    with damage(folder / place):
+        descriptor = open_index_file(folder, place)
         try:
-            content = read_exactly(descriptor, _KEY_BYTES * n_rows, _KEY_BYTES * first_row)
+            content = read_exactly(descriptor, size_bytes * n, offset)
         finally:
             os.close(descriptor)
-    return np.frombuffer(content[: len(content) // _KEY_BYTES * _KEY_BYTES], "<u8")
+    return np.frombuffer(content[: len(content) // size_bytes * size_bytes], dtype)

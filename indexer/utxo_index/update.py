@@ -1,0 +1,274 @@
+"""What an update does, in the order it does it: an index is brought to the best chain of the block files.
+
+Headers of the files that changed → best chain → where it leaves the index's chain, the blocks above come off (one
+commit) → new blocks in steps, each read, matched against the coins that are there, and committed → maintenance, in
+commits of its own (`tables/maintenance.py`). Whenever it ends, the index is that of a tip it had on its way.
+
+Its content is then what a build from the same files would make. Where blocks must come off that the index cannot give
+back (below the tip of the build itself, or where deaths are folded), the coins they spent are read again from the
+abandoned blocks' undo data and the blocks that created them; where the abandoned blocks are not in the files any more,
+the index is built anew, beside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from . import large_arrays
+from .build import build_index, chain_notes
+from .chains import Chain
+from .core_files.best_chain import BestChain
+from .core_files.block_folder import BlockFolder, open_block_folder
+from .core_files.chain_source import ChainSource
+from .errors import BlockFileError, InputError, UndoFileError, UsageError
+from .node.tip import NodeQuestion
+from .progress import Progress, Quiet
+from .schema import TAIL_BLOCKS
+from .tables.folder_guard import HEADERS_NAME
+from .tables.maintenance import Cut, MaintenanceStopped, next_draft
+from .tables.manifest import Manifest
+from .tables.replace_index import finish_replacement
+from .tables.rollback import lowest_height, prepare_restore, prepare_rollback, step_end_below
+from .tables.updater import IndexUpdater, require_updatable
+from .update_steps import StepReader, step_heights
+
+MOST_RESTORED_BLOCKS = 2016
+"""Where more blocks than this must come off that the index cannot give back, building anew is not slower."""
+
+_READ_AGAIN = 3
+"""The node may write over blocks while they are read: then their headers are looked at again, so many times."""
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """state: "nothing new", "updated" or "rebuilt". `from_height`: the tip before; `fork_height`: the last block that
+    stayed; `n_restored`: coins that had to be read again."""
+
+    state: str
+    tip_height: int
+    tip_hash: str
+    from_height: int
+    fork_height: int
+    n_commits: int = 0
+    n_restored: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def update_index(
+    blocks_folder: Path,
+    *,
+    index_folder: Path | Callable[[Chain], Path],
+    chain_name: str | None = None,
+    magic: bytes | None = None,
+    threads: int = 1,
+    stop_height: int | None = None,
+    node: NodeQuestion | None = None,
+    trust_blocks: bool = False,
+    progress: Progress | None = None,
+    on_commit: Callable[[int, bytes], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    cut: Cut | None = None,
+    step_blocks: int = TAIL_BLOCKS,
+) -> UpdateReport:
+    """Bring a complete index to the best chain of the block files.
+
+    Parameters
+    ----------
+    blocks_folder, index_folder, chain_name, magic, threads, trust_blocks : as in `build_index`
+    stop_height : last height to take in (inclusive); not below where the index is
+    node : whom to ask for the node's own best block; it is taken if it is connected in the files, else the most work is
+    on_commit : called with height and hash (internal byte order) of the tip whenever new blocks are committed
+    should_stop : asked between commits, and within long maintenance: ends the update there
+    cut, step_blocks : other values than the format's are for tests
+
+    Raises
+    ------
+    UtxoIndexError : any of its classes; what is committed stays.
+    """
+    started = time.monotonic()
+    large_arrays.give_back()
+    progress = progress or Quiet()
+    folder = open_block_folder(blocks_folder, chain_name, magic)
+    place = index_folder(folder.chain) if callable(index_folder) else index_folder
+    finish_replacement(place.with_name(place.name + ".rebuild"), place)
+    manifest = require_updatable(place)
+    if manifest.chain != folder.chain:
+        what = f"{place} is an index of {manifest.chain.name}, and the block files are of {folder.chain.name}"
+        raise UsageError(what)
+    # before the files are looked at: what the node calls its best block is in them then
+    node_tip, problem = node.best_block(folder.chain) if node is not None else (None, None)
+    if problem is not None:
+        progress.note(problem)
+    before = manifest.tip_height
+    source = ChainSource(folder, place / HEADERS_NAME, threads)
+    job = _Update(place, folder, source, threads, not trust_blocks, cut or Cut(), step_blocks)
+    job.progress, job.on_commit, job.should_stop = progress, on_commit, should_stop
+    try:
+        job.run(stop_height, node_tip)
+    except _NotRestorable as error:
+        return _rebuild(job, error, manifest, stop_height, started)
+    state = "updated" if job.n_commits else "nothing new"
+    return _report(state, job, before, started)
+
+
+def _report(state: str, job: _Update, before: int, started: float, *notes: str) -> UpdateReport:
+    tip = (job.manifest.tip_height, job.manifest.tip_hash[::-1].hex())
+    seconds = time.monotonic() - started
+    return UpdateReport(state, *tip, before, job.fork_height, job.n_commits, job.n_restored, seconds, list(notes))
+
+
+class _NotRestorable(Exception):
+    """Blocks must come off that neither the index nor the files can give back. `str()` says why."""
+
+
+class _Update:
+    def __init__(
+        self,
+        place: Path,
+        folder: BlockFolder,
+        source: ChainSource,
+        threads: int,
+        check_merkle: bool,
+        cut: Cut,
+        step_blocks: int,
+    ) -> None:
+        self.place = place
+        self.folder = folder
+        self.manifest = require_updatable(place)
+        self.progress: Progress = Quiet()
+        self.on_commit: Callable[[int, bytes], None] | None = None
+        self.should_stop: Callable[[], bool] = lambda: False
+        self.fork_height = self.manifest.tip_height
+        self.n_commits = 0
+        self.n_restored = 0
+        self._source = source
+        self._threads = threads
+        self._check_merkle = check_merkle
+        self._cut = cut
+        self._step_blocks = step_blocks
+
+    def run(self, stop_height: int | None, node_tip: bytes | None) -> None:
+        with IndexUpdater.begin(self.place) as updater:
+            for attempt in range(_READ_AGAIN):
+                try:
+                    self._to_best_chain(updater, stop_height, node_tip)
+                    break
+                except (BlockFileError, UndoFileError):
+                    if attempt + 1 == _READ_AGAIN or not self._source.has_changed():
+                        raise
+                finally:
+                    self.manifest = updater.manifest
+            self._maintain(updater)
+            self.manifest = updater.manifest
+            if not self.should_stop():
+                self._source.save(self.manifest.tip_hash, self.manifest.generation)
+
+    def _to_best_chain(self, updater: IndexUpdater, stop_height: int | None, node_tip: bytes | None) -> None:
+        chain = self._source.best_chain(updater.block_hashes, stop_height=stop_height, node_tip=node_tip)
+        first_height = chain.known_from
+        end_height = min(chain.tip_height, updater.manifest.tip_height) + 1
+        same = chain.hashes[first_height:end_height] == updater.block_hashes()[first_height:end_height]
+        wrong = np.flatnonzero(~same.all(axis=1))
+        fork_height = first_height + int(wrong[0]) - 1 if len(wrong) else end_height - 1
+        if fork_height == chain.tip_height and fork_height < updater.manifest.tip_height and stop_height is not None:
+            raise UsageError(f"the index is at height {updater.manifest.tip_height}, above --stop-height {stop_height}")
+        self.fork_height = min(self.fork_height, fork_height)
+        if fork_height < updater.manifest.tip_height:
+            self._go_back(updater, chain, fork_height)
+        self._go_on(updater, chain)
+
+    def _go_back(self, updater: IndexUpdater, chain: BestChain, fork_height: int) -> None:
+        manifest = updater.manifest
+        self.progress.note(f"Blocks {fork_height + 1:,}..{manifest.tip_height:,} are not on the best chain any more.")
+        lowest = lowest_height(manifest)
+        if fork_height >= lowest:
+            updater.commit(prepare_rollback(updater, step_end_below(updater, fork_height)))
+        else:
+            if lowest - fork_height > MOST_RESTORED_BLOCKS:
+                raise _NotRestorable(f"{lowest - fork_height:,} blocks must come off")
+            self._restore(updater, chain, fork_height, lowest)
+        self.n_commits += 1
+
+    def _restore(self, updater: IndexUpdater, chain: BestChain, fork_height: int, lowest: int) -> None:
+        """Coins that the abandoned blocks spent are read again."""
+        utxos = updater.manifest.utxos
+        try:
+            abandoned = self._source.chain_of(bytes(updater.block_hashes()[lowest]))
+            reader = StepReader(abandoned, utxos, threads=1, check_merkle=self._check_merkle)
+            try:
+                spent = reader.spent_below(fork_height + 1, lowest + 1)
+                draft = prepare_restore(updater, fork_height, spent, reader.read_coins)
+                self.n_restored += len(spent.keys)
+            finally:
+                reader.close()
+        except InputError as error:
+            raise _NotRestorable(str(error)) from error
+        updater.commit(draft)
+
+    def _go_on(self, updater: IndexUpdater, chain: BestChain) -> None:
+        manifest = updater.manifest
+        if manifest.tip_height >= chain.tip_height:
+            return
+        first_height = manifest.tip_height + 1
+        sizes = chain.blk_sizes + chain.rev_sizes
+        self.progress.phase("Reading blocks", int(sizes[first_height:].sum()), chain.tip_height + 1 - first_height)
+        heights = step_heights(manifest, chain.tip_height, self._cut, self._step_blocks)
+        reader = StepReader(chain, manifest.utxos, threads=self._threads, check_merkle=self._check_merkle)
+        try:
+            for step in reader.steps(updater, heights):
+                draft = updater.prepare_step(step, notes=chain_notes(chain))
+                updater.commit(draft)
+                self.n_commits += 1
+                tip = updater.manifest.tip_height
+                self.progress.advance(int(sizes[first_height : tip + 1].sum()), tip + 1 - first_height)
+                first_height = tip + 1
+                if self.on_commit is not None:
+                    self.on_commit(tip, updater.manifest.tip_hash)
+                if self.should_stop():
+                    return
+                if tip < chain.tip_height:
+                    self._maintain(updater)
+        finally:
+            reader.close()
+
+    def _maintain(self, updater: IndexUpdater) -> None:
+        try:
+            while not self.should_stop():
+                draft = next_draft(updater, self._cut, self.should_stop)
+                if draft is None:
+                    return
+                updater.commit(draft)
+                self.n_commits += 1
+        except MaintenanceStopped:
+            return
+
+
+def _rebuild(job: _Update, why: Exception, before: Manifest, stop_height: int | None, started: float) -> UpdateReport:
+    note = f"The index is built anew: its blocks are off the best chain, and cannot be taken back ({why})."
+    job.progress.note(note)
+    utxos = before.utxos
+    build_index(
+        job.folder.path,
+        index_folder=job.place,
+        magic=job.folder.chain.magic,
+        threads=job._threads,
+        stop_height=stop_height,
+        trust_blocks=not job._check_merkle,
+        with_utxos=utxos is not None,
+        with_scripts=utxos is not None and utxos.with_scripts,
+        rebuild=True,
+        progress=job.progress,
+        part_blocks=before.part_blocks,
+        checkpoint_blocks=before.checkpoint_blocks,
+    )
+    job.manifest = require_updatable(job.place)
+    job.n_commits += 1
+    if job.on_commit is not None:
+        job.on_commit(job.manifest.tip_height, job.manifest.tip_hash)
+    return _report("rebuilt", job, before.tip_height, started, note)

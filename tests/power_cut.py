@@ -1,0 +1,234 @@
+"""What may be on the disk after a power cut, derived from a strace log of the run with all data in it.
+
+A model of a file system that promises no more than POSIX does: what is written to a file is safe once the file is
+synced, a name once its folder is. Everything else may be there, be missing, or (data) be zeros.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_LINE = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += (-?\d+|\?)(?:<.*>)?(?: .*)?$")
+_TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
+_DESCRIPTOR = re.compile(r"^(\d+)<")
+CALLS = (
+    "openat,close,write,pwrite64,lseek,ftruncate,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,"
+    "dup,fcntl,writev,link,symlink,truncate,fallocate,copy_file_range,sendfile"
+)
+
+
+@dataclass(eq=False)
+class File:
+    """`data` as the running system sees it; `safe`: as it was synced last, None where it never was."""
+
+    data: bytearray = field(default_factory=bytearray)
+    safe: bytes | None = None
+
+
+@dataclass(eq=False)
+class Folder:
+    names: dict[str, File | Folder] = field(default_factory=dict)
+    safe: dict[str, File | Folder] = field(default_factory=dict)
+
+
+@dataclass
+class _Open:
+    node: File | Folder
+    at: int = 0
+    appends: bool = False
+
+
+class Disk:
+    """Folder `root`, as it is in a log: paths outside of it are left alone. Begins with everything of `start` safe."""
+
+    def __init__(self, root: str, start: Path) -> None:
+        self._root = root
+        self._top = self._load(start)
+        self._open: dict[int, _Open] = {}
+
+    def _load(self, path: Path) -> Folder:
+        names: dict[str, File | Folder] = {}
+        for entry in path.iterdir():
+            if entry.is_dir():
+                names[entry.name] = self._load(entry)
+            else:
+                names[entry.name] = File(bytearray(entry.read_bytes()), entry.read_bytes())
+        return Folder(names, dict(names))
+
+    # ------------------------------------------------------------ the log
+
+    def apply(self, line: str) -> bool:
+        """Do what a line of the log says; whether anything on the disk changed, or became safe."""
+        match = _LINE.match(line)
+        if match is None or match[3] == "?" or (int(match[3]) < 0):
+            return False
+        name, arguments, result = match[1], match[2], int(match[3])
+        texts = [bytes.fromhex(text.replace("\\x", "")) for text in _TEXT.findall(arguments)]
+        paths = [self._inside(os.fsdecode(text)) for text in texts]
+        number = _DESCRIPTOR.match(arguments)
+        opened = self._open.get(int(number[1])) if number else None
+        if name == "openat":
+            return self._do_open(paths[0], arguments, result)
+        if name == "close" and number:
+            self._open.pop(int(number[1]), None)
+        elif name in ("dup", "fcntl") and opened is not None and (name == "dup" or "F_DUPFD" in arguments):
+            self._open[result] = opened
+        elif name == "lseek" and opened is not None:
+            opened.at = result
+        elif name in ("write", "pwrite64") and opened is not None and isinstance(opened.node, File):
+            self._write(opened, texts[0], result, int(arguments.rsplit(",", 1)[1]) if name == "pwrite64" else None)
+            return True
+        elif name == "ftruncate" and opened is not None and isinstance(opened.node, File):
+            size = int(arguments.rsplit(",", 1)[1])
+            opened.node.data[:] = opened.node.data[:size].ljust(size, b"\0")
+            return True
+        elif name in ("fsync", "fdatasync") and opened is not None:
+            self._sync(opened.node)
+            return True
+        elif name in ("rename", "renameat", "renameat2") and None not in paths:
+            self._rename(str(paths[0]), str(paths[1]), exchange="RENAME_EXCHANGE" in arguments)
+            return True
+        elif name == "mkdir" and paths[0] is not None:
+            self._entry(paths[0])[0].names[os.path.basename(paths[0])] = Folder()
+            return True
+        elif name in ("unlink", "unlinkat", "rmdir"):
+            where = self._node_of(arguments, opened) if name == "unlinkat" else None
+            if where is not None and not os.path.isabs(os.fsdecode(texts[0])):
+                del where.names[os.fsdecode(texts[0])]
+                return True
+            if paths[0] is not None:
+                del self._entry(paths[0])[0].names[os.path.basename(paths[0])]
+                return True
+        elif name in ("writev", "link", "symlink", "truncate", "fallocate", "copy_file_range", "sendfile"):
+            raise NotImplementedError(line)
+        return False
+
+    def _node_of(self, arguments: str, opened: _Open | None) -> Folder | None:
+        return opened.node if opened is not None and isinstance(opened.node, Folder) else None
+
+    def _do_open(self, path: str | None, arguments: str, descriptor: int) -> bool:
+        self._open.pop(descriptor, None)
+        number = _DESCRIPTOR.match(arguments)
+        if path is None and number and int(number[1]) in self._open:  # relative to an open folder
+            parent = self._open[int(number[1])].node
+            text = _TEXT.findall(arguments)[0]
+            name = os.fsdecode(bytes.fromhex(text.replace("\\x", "")))
+            if isinstance(parent, Folder) and name in parent.names:
+                self._open[descriptor] = _Open(parent.names[name])
+            return False
+        if path is None or "O_TMPFILE" in arguments:
+            return False
+        folder, found = self._entry(path)
+        changed = False
+        if found is None:
+            found = folder.names[os.path.basename(path)] = File()
+            changed = True
+        elif isinstance(found, File) and "O_TRUNC" in arguments and found.data:
+            del found.data[:]
+            changed = True
+        self._open[descriptor] = _Open(found, appends="O_APPEND" in arguments)
+        return changed
+
+    def _write(self, opened: _Open, data: bytes, n_written: int, at: int | None) -> None:
+        node = opened.node
+        if not isinstance(node, File):
+            raise TypeError("a folder is not written to")
+        place = at if at is not None else len(node.data) if opened.appends else opened.at
+        data = data[:n_written]
+        node.data[:] = node.data[:place].ljust(place, b"\0") + data + node.data[place + len(data) :]
+        if at is None:
+            opened.at = place + len(data)
+
+    def _sync(self, node: File | Folder) -> None:
+        if isinstance(node, File):
+            node.safe = bytes(node.data)
+        else:
+            node.safe = dict(node.names)
+
+    def _rename(self, source: str, target: str, *, exchange: bool) -> None:
+        (from_folder, moved), (to_folder, there) = self._entry(source), self._entry(target)
+        if moved is None:
+            raise AssertionError(f"{source} was renamed and never made")
+        to_folder.names[os.path.basename(target)] = moved
+        if exchange and there is not None:
+            from_folder.names[os.path.basename(source)] = there
+        else:
+            del from_folder.names[os.path.basename(source)]
+
+    def _inside(self, path: str) -> str | None:
+        """Relative to the root; None for what lies outside, and for the root itself."""
+        absolute = os.path.normpath(path)
+        if absolute == self._root:
+            return "."
+        return os.path.relpath(absolute, self._root) if absolute.startswith(self._root + "/") else None
+
+    def _entry(self, path: str) -> tuple[Folder, File | Folder | None]:
+        """The folder that holds a path, and what the path names in it."""
+        folder = self._top
+        if path == ".":
+            return folder, folder
+        *parents, name = path.split("/")
+        for parent in parents:
+            below = folder.names[parent]
+            if not isinstance(below, Folder):
+                raise AssertionError(f"{path}: {parent} is no folder")
+            folder = below
+        return folder, folder.names.get(name)
+
+    # ------------------------------------------------------------ what a cut leaves
+
+    def now(self) -> dict[str, bytes | None]:
+        """As the running system sees it."""
+        return self._left(lambda _: False, lambda _: "data")
+
+    def states(self, random_: random.Random) -> Iterator[tuple[str, dict[str, bytes | None]]]:
+        """Ways the disk may look if power goes now: {path: content, None for folders}, each with a name."""
+        yield "only what is safe", self._left(lambda _: True, lambda _: "safe")
+        yield "all names, no unsafe data", self._left(lambda _: False, lambda _: "zeros")
+        yield "all names, files cut short", self._left(lambda _: False, lambda _: "empty")
+        yield (
+            "by chance",
+            self._left(lambda _: random_.random() < 0.5, lambda _: random_.choice(("safe", "zeros", "empty", "data"))),
+        )
+
+    def _left(self, keeps_safe: Callable[[str], bool], data: Callable[[str], str]) -> dict[str, bytes | None]:
+        found: dict[str, bytes | None] = {}
+
+        def visit(folder: Folder, path: str) -> None:
+            if folder.names == folder.safe or not keeps_safe(path):
+                names = folder.names
+            else:
+                names = folder.safe
+            for name, node in names.items():
+                place = f"{path}{name}"
+                if isinstance(node, Folder):
+                    found[place] = None
+                    visit(node, place + "/")
+                else:
+                    found[place] = self._content(node, data(place))
+
+        visit(self._top, "")
+        return found
+
+    @staticmethod
+    def _content(node: File, how: str) -> bytes:
+        if node.safe == node.data or how == "data":
+            return bytes(node.data)
+        if how == "safe":
+            return node.safe or b""
+        return bytes(len(node.data)) if how == "zeros" else b""
+
+
+def write_state(state: dict[str, bytes | None], place: Path) -> None:
+    """Make a folder that looks so."""
+    place.mkdir()
+    for name, content in sorted(state.items()):
+        if content is None:
+            (place / name).mkdir()
+        else:
+            (place / name).write_bytes(content)

@@ -1,0 +1,32 @@
+"""The reorg machine for a number of seeds; more of them: UTXO_INDEX_SOAK_SEEDS=200 (as `make soak` does)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+
+import pytest
+from reorg_machine import run
+
+SEEDS = int(os.environ.get("UTXO_INDEX_SOAK_SEEDS", "7"))
+SEEN: Counter[str] = Counter()
+
+
+@pytest.fixture(autouse=True)
+def nothing_flushed(monkeypatch):
+    """No power is cut here, and flushes to the disk take most of the time."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.mark.timeout(0 if SEEDS > 7 else 300)
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_after_each_update_the_index_is_a_fresh_builds(tmp_path, seed):
+    SEEN.update(run(tmp_path, seed, 25))
+
+
+def test_everything_was_seen():
+    """Put last: what happened in all the runs of this process."""
+    if sum(SEEN.values()) < 100:
+        pytest.skip("the seeds ran elsewhere")
+    for what in ("updated", "nothing new", "rebuilt", "restored", "rolled back", "shorter", "verified"):
+        assert SEEN[what], what
