@@ -347,6 +347,23 @@ def test_places_of_the_cookie(tmp_path: Path) -> None:
         cookie_path("", cookie_file=tmp_path / "not there")
 
 
+def test_a_data_folder_that_the_conf_names(tmp_path: Path) -> None:
+    """The port is that of the conf in the default place, the cookie lies in the folder that it names."""
+    moved = tmp_path / "moved"
+    (moved / "regtest").mkdir(parents=True)
+    conf = tmp_path / "bitcoin.conf"
+    conf.write_text(f"datadir={moved}\nregtest.rpcport=77\n")
+    access = find_rpc_access(chain=REGTEST, conf=conf)
+    assert (access.port, access.cookie_path) == (77, moved / "regtest" / ".cookie")
+    access = find_rpc_access(chain=REGTEST, conf=conf, datadir=tmp_path)  # what the command line says wins
+    assert access.cookie_path == tmp_path / "regtest" / ".cookie"
+
+
+def test_a_networks_own_folder(tmp_path: Path) -> None:
+    (tmp_path / "blocks").mkdir()
+    assert find_rpc_access(chain=REGTEST, datadir=tmp_path).cookie_path == tmp_path / ".cookie"
+
+
 def test_a_line_of_the_conf_that_is_no_option_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "bitcoin.conf").write_text(f"rpcuser=alice\nrpcpassword {SECRET}\n")
     with pytest.raises(UsageError, match="line 2") as error:

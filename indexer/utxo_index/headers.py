@@ -109,11 +109,12 @@ def headers_of_files(tree: HeaderTree, wanted: bytes | None = None) -> HeaderCha
         if not len(same):
             raise ChainError(f"block {wanted[::-1].hex()} is not in them, or blocks below it are missing")
         tip = int(same[0])
-    entries = np.zeros(int(tree.height[tip]) + 1, np.int64)
-    entry = tip
-    for height in range(len(entries) - 1, -1, -1):
-        entries[height] = entry
-        entry = int(tree.parent[entry])
+    path = [tip]
+    while int(tree.parent[path[-1]]) >= 0:
+        path.append(int(tree.parent[path[-1]]))
+    if tree.hashes[path[-1]].tobytes() != tree.folder.chain.genesis_hash:
+        raise ChainError("they do not go back to genesis")
+    entries = np.array(path[::-1], np.int64)
     return check_headers(tree.folder.chain, _read_headers(tree, entries), str(tree.folder.path))
 
 

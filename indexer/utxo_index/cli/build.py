@@ -131,10 +131,10 @@ def build(
     def rpc_access(of_chain: Chain) -> RpcAccess | None:
         if (node is None or node.datadir is None) and not rpc.is_asked_for:  # whose files these are is not known
             return None
-        return rpc.access(of_chain, datadir=None if node is None else node.datadir, conf=conf)
+        return rpc.access(of_chain, datadir=datadir, conf=conf)
 
     def header_access(of_chain: Chain) -> RpcAccess | None:
-        return rpc.access(of_chain, datadir=datadir if node is None else node.datadir, conf=conf, must=True)
+        return rpc.access(of_chain, datadir=datadir, conf=conf, must=True)
 
     source = None
     if snapshot is not None:

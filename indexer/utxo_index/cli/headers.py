@@ -62,7 +62,7 @@ def export(
 
     if is_stdout(output) and sys.stdout.isatty() and format_ != "csv":
         raise UsageError("raw headers are not for a terminal: -o FILE")
-    of_chain, tree, datadir, problem = _files(datadir, blocksdir, conf, chain, magic, rpc)
+    of_chain, tree, problem = _files(datadir, blocksdir, conf, chain, magic, rpc)
     access = None
     if tree is None or rpc.is_asked_for:
         access = rpc.access(of_chain, datadir=datadir, conf=conf, must=True)
@@ -106,22 +106,22 @@ def _files(
     chain: str | None,
     magic: str | None,
     rpc: RpcOptions,
-) -> tuple[Chain, HeaderTree | None, Path | None, ChainError | NodeAccessError | None]:
-    """(network, scanned block files or None, data folder, why there are no block files to read headers from)."""
+) -> tuple[Chain, HeaderTree | None, ChainError | NodeAccessError | None]:
+    """(network, scanned block files or None, why there are no block files to read headers from)."""
     from utxo_index.chains import CHAINS
     from utxo_index.node.folder import resolve_node
 
     wants_node = rpc.is_asked_for and blocksdir is None
     try:
         if wants_node and datadir is None:  # another machine's node: its files are not here
-            return CHAINS[chain or "main"], None, None, None
+            return CHAINS[chain or "main"], None, None
         node = resolve_node(datadir=datadir, blocksdir=blocksdir, conf=conf, chain=chain, magic=magic)
     except NodeAccessError as error:
-        return CHAINS[chain or "main"], None, datadir, error
+        return CHAINS[chain or "main"], None, error
     except UsageError:
         if not wants_node or (datadir is not None and not datadir.is_dir()):
             raise
-        return CHAINS[chain or "main"], None, datadir, None
+        return CHAINS[chain or "main"], None, None
     from utxo_index import numba_cache
     from utxo_index.cli.build import default_threads
     from utxo_index.core_files.block_folder import open_block_folder
@@ -131,6 +131,6 @@ def _files(
 
     folder = open_block_folder(node.blocks_folder, node.chain_name, node.magic)
     try:
-        return folder.chain, scan_folder(folder, default_threads(), lambda n: None), node.datadir, None
+        return folder.chain, scan_folder(folder, default_threads(), lambda n: None), None
     except ChainError as error:  # a pruned node: its headers begin somewhere
-        return folder.chain, None, node.datadir, error
+        return folder.chain, None, error
