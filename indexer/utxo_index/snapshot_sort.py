@@ -7,14 +7,10 @@ read from all runs, one behind the other, and a stable counting sort by height i
 
 from __future__ import annotations
 
-import errno
-import os
 import tempfile
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,22 +19,15 @@ from numpy.typing import NDArray
 
 from .core_files.set_hash import MuHash, SetHash
 from .core_files.snapshot_file import SnapshotHeader
-from .core_files.snapshot_fns import (
-    RECORD_BYTES,
-    part_by_bucket,
-    part_scripts,
-    rows_by_height,
-    scripts_by_row,
-    sum_by_height,
-)
-from .core_files.snapshot_reader import PIECE_BYTES, Piece, SnapshotReader, read_into
+from .core_files.snapshot_fns import RECORD_BYTES, rows_by_height, scripts_by_row
+from .core_files.snapshot_reader import PIECE_BYTES, Piece, SnapshotReader
 from .progress import Progress, Quiet
+from .snapshot_runs import CoinRuns, PartedCoins
 from .tables.durable_files import disk_errors
 
 BUCKET_BLOCKS = 256
 """Heights a bucket: on mainnet 50,000 coins on average, some millions at most."""
 RUN_BYTES = 256 << 20
-_MOST_PIECES_A_WRITE = 500  # writev takes 1,024
 
 
 class SnapshotRows(NamedTuple):
@@ -58,141 +47,6 @@ class SnapshotRows(NamedTuple):
     script_ends: NDArray[np.int64]
 
 
-@dataclass
-class _Parted:
-    """The coins of a piece by bucket: `row_starts`, `script_starts` int64[buckets + 1]."""
-
-    records: NDArray[np.uint8]
-    row_starts: NDArray[np.int64]
-    sizes: NDArray[np.uint16]
-    scripts: NDArray[np.uint8]
-    script_starts: NDArray[np.int64]
-
-
-@dataclass
-class _Run:
-    """Where the buckets of a run lie in the file: int64[buckets] each; behind the records the scripts' lengths (2 bytes
-    each), then the scripts."""
-
-    offsets: NDArray[np.int64]
-    n_rows: NDArray[np.int64]
-    n_script_bytes: NDArray[np.int64]
-
-
-@dataclass
-class _Sorter:
-    """The passes over the pieces. `sums` : one supply vector a thread, satoshis and coins of a height in turn."""
-
-    n_heights: int
-    bucket_blocks: int
-    with_rows: bool
-    with_scripts: bool
-    file: Any
-    place: Path
-    runs: list[_Run] = field(default_factory=list)
-    sums: list[NDArray[np.int64]] = field(default_factory=list)
-    spare: list[NDArray[np.uint8]] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    size_bytes: int = 0
-
-    @property
-    def n_buckets(self) -> int:
-        return -(-self.n_heights // self.bucket_blocks)
-
-    def part(self, piece: Piece) -> _Parted | None:
-        """Sum up the coins of a piece, and part them by bucket where rows are wanted."""
-        with self.lock:
-            sums = self.sums.pop() if self.sums else None
-        if sums is None:
-            sums = np.zeros(2 * self.n_heights, np.int64)
-        n, records = piece.n_coins, piece.records
-        row_starts = np.empty(self.n_buckets + 1, np.int64)
-        sum_by_height(records, n, self.bucket_blocks, sums, row_starts)
-        with self.lock:
-            self.sums.append(sums)
-        if not self.with_rows:
-            return None
-        parted = self._room(len(records))[: len(records)]
-        part_by_bucket(records, n, self.bucket_blocks, row_starts, parted)
-        if not self.with_scripts:
-            return _Parted(parted, row_starts, np.empty(0, np.uint16), np.empty(0, np.uint8), np.zeros_like(row_starts))
-        sizes, script_starts = np.empty(n, np.uint16), np.empty_like(row_starts)
-        scripts = np.empty(len(piece.stream) - 49 * n, np.uint8)
-        size_bytes = part_scripts(
-            records, n, self.bucket_blocks, row_starts, piece.stream, piece.coin_starts, sizes, script_starts, scripts
-        )
-        return _Parted(parted, row_starts, sizes, scripts[:size_bytes], script_starts)
-
-    def _room(self, size: int) -> NDArray[np.uint8]:
-        """An array of at least `size` bytes: one that was written out already, if there is."""
-        with self.lock:
-            if self.spare and len(self.spare[-1]) >= size:
-                return self.spare.pop()
-        return np.empty(size + size // 8, np.uint8)
-
-    def write_run(self, pieces: list[_Parted]) -> None:
-        """The coins of some pieces to the file, each bucket's together."""
-        n_rows = _summed([np.diff(parted.row_starts) for parted in pieces])
-        n_script_bytes = _summed([np.diff(parted.script_starts) for parted in pieces])
-        per_row = RECORD_BYTES + (2 if self.with_scripts else 0)
-        bucket_bytes = n_rows * per_row + n_script_bytes
-        offsets = self.size_bytes + np.concatenate((np.zeros(1, np.int64), np.cumsum(bucket_bytes)))
-        views: list[memoryview] = []
-        places = [
-            (parted, parted.records.data, (parted.row_starts * RECORD_BYTES).tolist(), parted.row_starts.tolist())
-            for parted in pieces
-        ]
-        for b in range(self.n_buckets):
-            views += [data[at[b] : at[b + 1]] for _, data, at, _ in places if at[b] < at[b + 1]]
-            if self.with_scripts:
-                views += [
-                    parted.sizes[rows[b] : rows[b + 1]].view(np.uint8).data
-                    for parted, _, _, rows in places
-                    if rows[b] < rows[b + 1]
-                ]
-                views += [
-                    parted.scripts[parted.script_starts[b] : parted.script_starts[b + 1]].data
-                    for parted, _, _, rows in places
-                    if rows[b] < rows[b + 1]
-                ]
-            if len(views) > _MOST_PIECES_A_WRITE:
-                _write_all(self.file.fileno(), views)
-                views = []
-        _write_all(self.file.fileno(), views)
-        self.runs.append(_Run(offsets[:-1], n_rows, n_script_bytes))
-        self.size_bytes = int(offsets[-1])
-        with self.lock:
-            self.spare += [parted.records.base for parted in pieces if parted.records.base is not None]
-
-    def read(self, offset: int, into: list[NDArray[np.uint8]]) -> None:
-        """Fill arrays, one behind the other, from `offset` of the file on."""
-        with disk_errors(self.place):
-            for array in into:
-                view = array.data
-                while view:
-                    got = read_into(self.file.fileno(), view, offset)
-                    if not got:
-                        raise OSError(errno.EIO, "the temporary file became shorter")
-                    view, offset = view[got:], offset + got
-
-
-def _summed(columns: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    total = columns[0].copy()
-    for column in columns[1:]:
-        total += column
-    return total
-
-
-def _write_all(descriptor: int, views: list[memoryview]) -> None:
-    views = [view for view in views if len(view)]
-    while views:
-        written = os.writev(descriptor, views[:1000])
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if written:
-            views[0] = views[0][written:]
-
-
 class SortedSnapshot:
     """A snapshot read to its end. Use as a context manager: the temporary file goes with it.
 
@@ -204,7 +58,7 @@ class SortedSnapshot:
     def __init__(
         self,
         header: SnapshotHeader,
-        sorter: _Sorter,
+        sorter: CoinRuns,
         hash_serialized_3: str,
         muhash: str | None,
         n_guessed_wrong: int,
@@ -347,7 +201,7 @@ def sort_snapshot(
     with disk_errors(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         file = tempfile.TemporaryFile(dir=scratch, buffering=0)  # noqa: SIM115 (closed by SortedSnapshot)
-    sorter = _Sorter(base_height + 1, bucket_blocks, with_rows, with_scripts and with_rows, file, scratch)
+    sorter = CoinRuns(base_height + 1, bucket_blocks, with_rows, with_scripts and with_rows, file, scratch)
     set_hash = SetHash()
     muhashes = [MuHash() for _ in range(threads)] if muhash else []
     try:
@@ -381,7 +235,7 @@ class _Passes:
 
     def __init__(
         self,
-        sorter: _Sorter,
+        sorter: CoinRuns,
         set_hash: SetHash,
         muhashes: list[MuHash],
         pool: ThreadPoolExecutor,
@@ -394,12 +248,12 @@ class _Passes:
         self._muhashes = deque(muhashes)
         self._pool, self._hashing, self._writing = pool, hashing, writing
         self._run_bytes = run_bytes
-        self._parted: list[_Parted] = []
+        self._parted: list[PartedCoins] = []
         self._parted_bytes = 0
         self._written: Future[None] | None = None
 
     def run(self, reader: SnapshotReader, progress: Progress) -> None:
-        in_work: deque[tuple[Piece, list[Future[Any]], Future[_Parted | None]]] = deque()
+        in_work: deque[tuple[Piece, list[Future[Any]], Future[PartedCoins | None]]] = deque()
         before = 0
         for piece in reader.pieces():
             futures: list[Future[Any]] = [self._hashing.submit(self._set_hash.update_serialized, piece.stream)]
@@ -417,7 +271,7 @@ class _Passes:
             self._written.result()
 
     def _take(
-        self, reader: SnapshotReader, piece: Piece, futures: list[Future[Any]], parting: Future[_Parted | None]
+        self, reader: SnapshotReader, piece: Piece, futures: list[Future[Any]], parting: Future[PartedCoins | None]
     ) -> None:
         parted = parting.result()
         for future in futures:
@@ -437,7 +291,7 @@ class _Passes:
             self._written = self._writing.submit(self._write_run, self._parted)
         self._parted, self._parted_bytes = [], 0
 
-    def _write_run(self, pieces: list[_Parted]) -> None:
+    def _write_run(self, pieces: list[PartedCoins]) -> None:
         with disk_errors(self._sorter.place):
             self._sorter.write_run(pieces)
 
