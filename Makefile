@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test soak lint bench clean
 
 help:
 	@echo "make demo    build an index of a small chain that Bitcoin Core wrote, and ask it three questions"
 	@echo "make test    all checks: formatting, lint, types, import contracts, tests"
+	@echo "make soak    the tests that grow with time, for as long as they like (an hour)"
 	@echo "make lint    the checks without the tests"
 	@echo "make bench   measure speed and memory; figures in bench/RESULTS.md"
 	@echo "make clean   remove .venv, demo/ and all caches"
@@ -56,6 +57,14 @@ lint: $(VENV)/test.stamp
 test: lint
 	@$(BIN)/utxo-index warmup
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
+
+# Longer forms of tests: UTXO_INDEX_SOAK says so, the others are how many.
+SOAK_TESTS := tests/test_reorg_machine.py tests/test_readers_and_writer.py
+
+soak: lint
+	@$(BIN)/utxo-index warmup
+	UTXO_INDEX_SOAK=1 UTXO_INDEX_SOAK_SEEDS=200 UTXO_INDEX_SOAK_COMMITS=5000 \
+		$(BIN)/python -m pytest -n 2 -o timeout=0 $(SOAK_TESTS) $(PYTEST)
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m bench
