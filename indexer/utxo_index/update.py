@@ -40,6 +40,10 @@ from .update_steps import StepReader, step_heights
 MOST_RESTORED_BLOCKS = 2016
 """Where more blocks than this must come off that the index cannot give back, building anew is not slower."""
 
+_MOST_SMALL_FILES = 192
+"""Up to so many files above the last whole part maintenance waits for new blocks; more come together only while a node
+catches up, and then blocks are always new."""
+
 _READ_AGAIN = 3
 """The node may write over blocks while they are read: then their headers are looked at again, so many times."""
 
@@ -165,9 +169,9 @@ class _Update:
                         raise
                 finally:
                     self.manifest = updater.manifest
-            self._maintain(updater)
+            is_done = self._maintain(updater)
             self.manifest = updater.manifest
-            if not self.should_stop():
+            if is_done:
                 self._source.save(self.manifest.tip_hash, self.manifest.generation)
 
     def _to_best_chain(self, updater: IndexUpdater, stop_height: int | None, node_tip: bytes | None) -> None:
@@ -238,16 +242,24 @@ class _Update:
         finally:
             reader.close()
 
-    def _maintain(self, updater: IndexUpdater) -> None:
+    def _maintain(self, updater: IndexUpdater) -> bool:
+        """Whether all that is due is done: new blocks go first, the rest is for the next update."""
+
+        def should_stop() -> bool:
+            manifest = updater.manifest
+            n_small_files = len(manifest.tables["blocks"].files) - manifest.tip_height // manifest.part_blocks
+            return self.should_stop() or (n_small_files < _MOST_SMALL_FILES and self._source.has_grown())
+
         try:
             while not self.should_stop():
-                draft = next_draft(updater, self._cut, self.should_stop)
+                draft = next_draft(updater, self._cut, should_stop)
                 if draft is None:
-                    return
+                    return True
                 updater.commit(draft)
                 self.n_commits += 1
         except MaintenanceStopped:
-            return
+            pass
+        return False
 
 
 def _rebuild(job: _Update, why: Exception, before: Manifest, stop_height: int | None, started: float) -> UpdateReport:

@@ -23,7 +23,7 @@ from .block_folder import BlockFolder
 from .header_tree import LEAST_SCANS, HeaderTree, KnownBlocks, NeedsWholeTree, link_headers, scan_pair
 from .header_tree_fns import UNLINKED, WORK_LIMBS
 from .record_scan import BlkScan, RecordScan
-from .scan_state import PairStat, read_state, stat_pairs, write_state
+from .scan_state import PairStat, read_state, stat_files, stat_pairs, write_state
 from .scan_store import ScannedPair, ScanStore, height_range
 from .undo_pairing import pair_undo
 
@@ -31,6 +31,8 @@ NEAR_TIP_BLOCKS = 144
 """Files with blocks this near to the tip are always looked at."""
 
 _MOST_FILES_IN_PART = 64
+_NEWEST_FILES = 2
+
 _NOT_SEEN = -2
 """Height of a record that no tree has had yet."""
 
@@ -58,6 +60,11 @@ class ChainSource:
     def has_changed(self) -> bool:
         """Any file looks other than at the last look of `best_chain`."""
         return stat_pairs(self.folder) != self._stats
+
+    def has_grown(self) -> bool:
+        """One of the newest files looks other than at the last look, or there is a newer one: cheap to ask."""
+        numbers = sorted(self._stats)[-_NEWEST_FILES:]
+        return stat_files(self.folder, [*numbers, numbers[-1] + 1]) != {n: self._stats[n] for n in numbers}
 
     # ------------------------------------------------------------ the chain
 
