@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import report
+from bench import machine, report
 from bench.report import Section
 from utxo_index import numba_cache
 from utxo_index.chains import CHAINS, Chain
@@ -262,11 +262,12 @@ def section(n_coins: int, n_blocks: int, folder: Path) -> Section:
 
     node = MadeUp(folder, n_coins, 3 * n_blocks)
     arguments = {"blocks_folder": node.blocks_folder, "index_folder": node.place, "chain_name": CHAIN.name}
-    warm, cold, process, nothing = [], [], [], []
+    warm, cold, process, nothing, cpu = [], [], [], [], []
 
     def update() -> float:
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         done = update_index(**arguments, threads=1)
+        cpu.append(time.process_time() - started_cpu)
         if done.tip_height != node.height or done.n_commits != 1:
             raise SystemExit(f"not one block in one commit: {done}")
         return time.perf_counter() - started
@@ -296,12 +297,14 @@ def section(n_coins: int, n_blocks: int, folder: Path) -> Section:
                 "one block, in a process that runs (as in `watch`), keys in memory", warm, ONE_BLOCK_S, " s"
             ),
             report.at_most("the same, keys not in the page cache", cold, ONE_BLOCK_S, " s"),
+            report.plain("CPU time of these", cpu, " s"),
             report.plain("one block, whole process", process, " s"),
             report.at_most("nothing new, whole process", nothing, NOTHING_NEW_S, " s"),
         ],
         [
             f"{SPENDS:,} spends of {heights:,} heights, {OUTPUTS:,} coins made; {HEIGHTS:,} headers in "
             f"{node.n_files:,} file pairs. From the look at the files to the commit, flushed to the disk.",
+            f"load at the end: {machine.load()}",
         ],
     )
 

@@ -21,7 +21,7 @@ from ..errors import InputError
 from .best_chain import BestChain, find_best_chain
 from .block_folder import BlockFolder
 from .header_tree import LEAST_SCANS, HeaderTree, KnownBlocks, NeedsWholeTree, link_headers, scan_pair
-from .header_tree_fns import UNLINKED, WORK_LIMBS
+from .header_tree_fns import UNLINKED, WORK_LIMBS, connect
 from .record_scan import BlkScan, RecordScan
 from .scan_state import PairStat, read_state, stat_files, stat_pairs, write_state
 from .scan_store import ScannedPair, ScanStore, height_range
@@ -90,13 +90,16 @@ class ChainSource:
         """The best chain, where a tree of some files can tell: it goes on from the tip that was the best before."""
         try:
             tree = self._tree_of_part()
-            chain = find_best_chain(
-                tree, pair_undo(tree), stop_height=stop_height, connected_roots=_on_chain(tree, hashes)
-            )
+            on_chain = _on_chain(tree, hashes)
+            chain = find_best_chain(tree, pair_undo(tree), stop_height=stop_height, connected_roots=on_chain)
         except (NeedsWholeTree, InputError):
             return None
         low = chain.known_from
-        if low >= len(hashes) or bytes(hashes[low]) != chain.hashes[low].tobytes():
+        if (
+            _may_be_better(tree, on_chain, chain.tip_hash)
+            or low >= len(hashes)
+            or bytes(hashes[low]) != chain.hashes[low].tobytes()
+        ):
             return None
         before = np.frombuffer(bytes.fromhex(self._state.tip_hash), np.uint8)
         return chain if (chain.hashes[low:] == before).all(axis=1).any() else None
@@ -221,6 +224,17 @@ class ChainSource:
                 self._state.heights[number] = height_range(heights)
                 self._changed.add(number)
         return tree
+
+
+def _may_be_better(tree: HeaderTree, on_chain: NDArray[np.bool_], tip_hash: bytes) -> bool:
+    """A block has as much work as the tip and stands on a root of which it is not known whether it is connected."""
+    told = np.zeros(tree.n_records, np.bool_)
+    told[tree.order[: tree.n_roots]] = on_chain
+    connect(tree.n_roots, tree.order, tree.parent, np.ones(tree.n_records, np.bool_), told)
+    others = tree.order[~told[tree.order]]
+    tip = np.flatnonzero((tree.hashes == np.frombuffer(tip_hash, np.uint8)).all(axis=1))[:1]
+    best = tree.most_work(np.concatenate((others, tip)))
+    return bool(np.isin(best, others).any())
 
 
 def _on_chain(tree: HeaderTree, hashes: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -70,17 +70,6 @@ def next_draft(updater: IndexUpdater, cut: Cut, should_stop: Callable[[], bool])
     return None
 
 
-def is_due(manifest: Manifest, cut: Cut) -> bool:
-    """Whether `next_draft` would have something to do."""
-    if next(_unmerged(manifest, cut), None) is not None:
-        return True
-    if manifest.utxos is None or manifest.utxos.deaths is None:
-        return False
-    end_height = (manifest.tip_height + 1 - cut.fold_depth_blocks) // cut.tail_blocks * cut.tail_blocks
-    lists = manifest.utxos.deaths.lists
-    return any(entry.end_height <= end_height for entry in lists) or next(_too_dead(manifest), None) is not None
-
-
 # ---------------------------------------------------------------- merge
 
 
