@@ -155,6 +155,8 @@ class Index:
         """
         self._require(height)
         first_height, sats, coins = self._checkpoint_below(height)
+        if first_height == height + 1:
+            return SupplyVector(height, sats, coins)
         created_sats = self.blocks.created_sats[first_height : height + 1]
         created_coins = self.blocks.n_created[first_height : height + 1].astype(np.int64)
         for rows in self._rows_between("spends", _SPENT, first_height, height + 1):
