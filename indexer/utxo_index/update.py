@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from .tables.maintenance import Cut, MaintenanceStopped, next_draft
 from .tables.manifest import Manifest
 from .tables.replace_index import finish_replacement
 from .tables.rollback import lowest_height, prepare_restore, prepare_rollback, step_end_below
-from .tables.updater import IndexUpdater, require_updatable
+from .tables.updater import Draft, IndexUpdater, require_updatable
 from .update_steps import StepReader, step_heights
 
 MOST_RESTORED_BLOCKS = 2016
@@ -187,6 +188,11 @@ class _Update:
         if fork_height < updater.manifest.tip_height:
             self._go_back(updater, chain, fork_height)
         self._go_on(updater, chain)
+        manifest = updater.manifest
+        notes = _notes(manifest, chain)
+        if manifest.tip_hash == chain.tip_hash and manifest.notes != notes:  # a rival of the tip came or went
+            updater.commit(Draft(replace(manifest, notes=notes), ()))
+            self.n_commits += 1
 
     def _go_back(self, updater: IndexUpdater, chain: BestChain, fork_height: int) -> None:
         manifest = updater.manifest
@@ -227,7 +233,7 @@ class _Update:
         reader = StepReader(chain, manifest.utxos, threads=self._threads, check_merkle=self._check_merkle)
         try:
             for step in reader.steps(updater, heights):
-                draft = updater.prepare_step(step, notes=chain_notes(chain))
+                draft = updater.prepare_step(step, notes=_notes(updater.manifest, chain))
                 updater.commit(draft)
                 self.n_commits += 1
                 tip = updater.manifest.tip_height
@@ -260,6 +266,12 @@ class _Update:
         except MaintenanceStopped:
             pass
         return False
+
+
+def _notes(manifest: Manifest, chain: BestChain) -> dict[str, Any]:
+    """What the manifest says of this chain's tip, and what else it says."""
+    others = {name: note for name, note in manifest.notes.items() if name not in ("equal_work_tie", "node_chose_tip")}
+    return others | chain_notes(chain)
 
 
 def _rebuild(job: _Update, why: Exception, before: Manifest, stop_height: int | None, started: float) -> UpdateReport:
