@@ -59,11 +59,14 @@ test: lint
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
 # Hours. UTXO_INDEX_FUZZ_SECONDS: how long each parser is fuzzed; PYTEST="-k crash": only some of it.
-soak: $(VENV)/test.stamp
+SOAK_TESTS := $(addprefix tests/test_,$(addsuffix .py,crash random_kills index_damage repair damage fuzz reorg_machine \
+    readers_and_writer))
+
+soak: lint
 	@$(BIN)/utxo-index warmup
-	UTXO_INDEX_SOAK=1 UTXO_INDEX_DAMAGE_EXAMPLES=$${UTXO_INDEX_DAMAGE_EXAMPLES:-5000} \
-	    $(BIN)/python -m pytest -n 2 --timeout=0 $(PYTEST) tests/test_crash.py tests/test_random_kills.py \
-	    tests/test_index_damage.py tests/test_repair.py tests/test_damage.py tests/test_fuzz.py
+	UTXO_INDEX_SOAK=1 UTXO_INDEX_SOAK_SEEDS=200 UTXO_INDEX_SOAK_COMMITS=5000 \
+	    UTXO_INDEX_DAMAGE_EXAMPLES=$${UTXO_INDEX_DAMAGE_EXAMPLES:-5000} \
+	    $(BIN)/python -m pytest -n 2 -o timeout=0 $(SOAK_TESTS) $(PYTEST)
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m bench

@@ -396,6 +396,25 @@ def test_maintenance_that_is_given_up_is_done_later(followed):
     followed.is_fresh()
 
 
+def test_new_blocks_go_before_maintenance(followed, monkeypatch):
+    followed.grow(8)
+    followed.update(cut=Cut(tail_blocks=1000, fold_depth_blocks=10_000), step_blocks=1)
+    followed.grow(1)
+    real = maintenance.table_chunks
+
+    def growing(*args):
+        followed.grow(1)  # the node goes on just now
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(maintenance, "table_chunks", growing)
+        assert followed.update().tip_height == 49
+    assert len(read_manifest(followed.place).tables["blocks"].files) == 11
+    assert followed.update().tip_height == 50
+    assert len(read_manifest(followed.place).tables["blocks"].files) < 11
+    followed.is_fresh()
+
+
 def test_compact_does_what_is_due(followed):
     followed.grow(85)
     followed.update(cut=Cut(tail_blocks=1000, fold_depth_blocks=10_000), step_blocks=1)

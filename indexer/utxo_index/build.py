@@ -25,6 +25,7 @@ from .chains import CHAINS, Chain
 from .core_files.best_chain import BestChain, find_best_chain
 from .core_files.block_folder import BlockFolder, open_block_folder
 from .core_files.chain_source import ChainSource
+from .core_files.scan_state import HEADERS_NAME
 from .core_files.snapshot_file import SnapshotHeader
 from .core_files.undo_pairing import pair_undo
 from .errors import UsageError
@@ -34,7 +35,6 @@ from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
 from .snapshot_root import SnapshotSource, ask_node, open_root, read_header_of, verified_root
 from .snapshot_sort import BUCKET_BLOCKS, SortedSnapshot, sort_snapshot
 from .stopping import StopAfterCommit
-from .tables.folder_guard import HEADERS_NAME
 from .tables.headers_file import read_headers
 from .tables.lock import IndexLock
 from .tables.manifest import COMPLETE, Manifest, Root, read_manifest

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,20 +26,24 @@ from .chains import Chain
 from .core_files.best_chain import BestChain
 from .core_files.block_folder import BlockFolder, open_block_folder
 from .core_files.chain_source import ChainSource
+from .core_files.scan_state import HEADERS_NAME
 from .errors import BlockFileError, InputError, UndoFileError, UsageError
 from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import TAIL_BLOCKS
-from .tables.folder_guard import HEADERS_NAME
 from .tables.maintenance import Cut, MaintenanceStopped, next_draft
 from .tables.manifest import Manifest
 from .tables.replace_index import finish_replacement
 from .tables.rollback import lowest_height, prepare_restore, prepare_rollback, step_end_below
-from .tables.updater import IndexUpdater, require_updatable
+from .tables.updater import Draft, IndexUpdater, require_updatable
 from .update_steps import StepReader, step_heights
 
 MOST_RESTORED_BLOCKS = 2016
 """Where more blocks than this must come off that the index cannot give back, building anew is not slower."""
+
+_MOST_SMALL_FILES = 192
+"""Up to so many files above the last whole part maintenance waits for new blocks; more come together only while a node
+catches up, and then blocks are always new."""
 
 _READ_AGAIN = 3
 """The node may write over blocks while they are read: then their headers are looked at again, so many times."""
@@ -107,7 +112,7 @@ def update_index(
         progress.note(problem)
     before = manifest.tip_height
     source = ChainSource(folder, place / HEADERS_NAME, threads)
-    job = _Update(place, folder, source, threads, not trust_blocks, cut or Cut(), step_blocks)
+    job = _Update(place, manifest, folder, source, threads, not trust_blocks, cut or Cut(), step_blocks)
     job.progress, job.on_commit, job.should_stop = progress, on_commit, should_stop
     try:
         job.run(stop_height, node_tip)
@@ -131,6 +136,7 @@ class _Update:
     def __init__(
         self,
         place: Path,
+        manifest: Manifest,
         folder: BlockFolder,
         source: ChainSource,
         threads: int,
@@ -140,7 +146,7 @@ class _Update:
     ) -> None:
         self.place = place
         self.folder = folder
-        self.manifest = require_updatable(place)
+        self.manifest = manifest
         self.progress: Progress = Quiet()
         self.on_commit: Callable[[int, bytes], None] | None = None
         self.should_stop: Callable[[], bool] = lambda: False
@@ -164,9 +170,9 @@ class _Update:
                         raise
                 finally:
                     self.manifest = updater.manifest
-            self._maintain(updater)
+            is_done = self._maintain(updater)
             self.manifest = updater.manifest
-            if not self.should_stop():
+            if is_done:
                 self._source.save(self.manifest.tip_hash, self.manifest.generation)
 
     def _to_best_chain(self, updater: IndexUpdater, stop_height: int | None, node_tip: bytes | None) -> None:
@@ -182,6 +188,11 @@ class _Update:
         if fork_height < updater.manifest.tip_height:
             self._go_back(updater, chain, fork_height)
         self._go_on(updater, chain)
+        manifest = updater.manifest
+        notes = _notes(manifest, chain)
+        if manifest.tip_hash == chain.tip_hash and manifest.notes != notes:  # a rival of the tip came or went
+            updater.commit(Draft(replace(manifest, notes=notes), ()))
+            self.n_commits += 1
 
     def _go_back(self, updater: IndexUpdater, chain: BestChain, fork_height: int) -> None:
         manifest = updater.manifest
@@ -222,7 +233,7 @@ class _Update:
         reader = StepReader(chain, manifest.utxos, threads=self._threads, check_merkle=self._check_merkle)
         try:
             for step in reader.steps(updater, heights):
-                draft = updater.prepare_step(step, notes=chain_notes(chain))
+                draft = updater.prepare_step(step, notes=_notes(updater.manifest, chain))
                 updater.commit(draft)
                 self.n_commits += 1
                 tip = updater.manifest.tip_height
@@ -237,16 +248,30 @@ class _Update:
         finally:
             reader.close()
 
-    def _maintain(self, updater: IndexUpdater) -> None:
+    def _maintain(self, updater: IndexUpdater) -> bool:
+        """Whether all that is due is done: new blocks go first, the rest is for the next update."""
+
+        def should_stop() -> bool:
+            manifest = updater.manifest
+            n_small_files = len(manifest.tables["blocks"].files) - manifest.tip_height // manifest.part_blocks
+            return self.should_stop() or (n_small_files < _MOST_SMALL_FILES and self._source.has_grown())
+
         try:
             while not self.should_stop():
-                draft = next_draft(updater, self._cut, self.should_stop)
+                draft = next_draft(updater, self._cut, should_stop)
                 if draft is None:
-                    return
+                    return True
                 updater.commit(draft)
                 self.n_commits += 1
         except MaintenanceStopped:
-            return
+            pass
+        return False
+
+
+def _notes(manifest: Manifest, chain: BestChain) -> dict[str, Any]:
+    """What the manifest says of this chain's tip, and what else it says."""
+    others = {name: note for name, note in manifest.notes.items() if name not in ("equal_work_tie", "node_chose_tip")}
+    return others | chain_notes(chain)
 
 
 def _rebuild(job: _Update, why: Exception, before: Manifest, stop_height: int | None, started: float) -> UpdateReport:

@@ -21,9 +21,9 @@ from ..errors import InputError
 from .best_chain import BestChain, find_best_chain
 from .block_folder import BlockFolder
 from .header_tree import LEAST_SCANS, HeaderTree, KnownBlocks, NeedsWholeTree, link_headers, scan_pair
-from .header_tree_fns import UNLINKED, WORK_LIMBS
+from .header_tree_fns import UNLINKED, WORK_LIMBS, connect
 from .record_scan import BlkScan, RecordScan
-from .scan_state import PairStat, read_state, stat_pairs, write_state
+from .scan_state import PairStat, read_state, stat_files, stat_pairs, write_state
 from .scan_store import ScannedPair, ScanStore, height_range
 from .undo_pairing import pair_undo
 
@@ -31,6 +31,8 @@ NEAR_TIP_BLOCKS = 144
 """Files with blocks this near to the tip are always looked at."""
 
 _MOST_FILES_IN_PART = 64
+_NEWEST_FILES = 2
+
 _NOT_SEEN = -2
 """Height of a record that no tree has had yet."""
 
@@ -59,6 +61,11 @@ class ChainSource:
         """Any file looks other than at the last look of `best_chain`."""
         return stat_pairs(self.folder) != self._stats
 
+    def has_grown(self) -> bool:
+        """One of the newest files looks other than at the last look, or there is a newer one: cheap to ask."""
+        numbers = sorted(self._stats)[-_NEWEST_FILES:]
+        return stat_files(self.folder, [*numbers, numbers[-1] + 1]) != {n: self._stats[n] for n in numbers}
+
     # ------------------------------------------------------------ the chain
 
     def best_chain(self, index_hashes: Hashes, *, stop_height: int | None, node_tip: bytes | None) -> BestChain:
@@ -83,13 +90,16 @@ class ChainSource:
         """The best chain, where a tree of some files can tell: it goes on from the tip that was the best before."""
         try:
             tree = self._tree_of_part()
-            chain = find_best_chain(
-                tree, pair_undo(tree), stop_height=stop_height, connected_roots=_on_chain(tree, hashes)
-            )
+            on_chain = _on_chain(tree, hashes)
+            chain = find_best_chain(tree, pair_undo(tree), stop_height=stop_height, connected_roots=on_chain)
         except (NeedsWholeTree, InputError):
             return None
         low = chain.known_from
-        if low >= len(hashes) or bytes(hashes[low]) != chain.hashes[low].tobytes():
+        if (
+            _may_be_better(tree, on_chain, chain.tip_hash)
+            or low >= len(hashes)
+            or bytes(hashes[low]) != chain.hashes[low].tobytes()
+        ):
             return None
         before = np.frombuffer(bytes.fromhex(self._state.tip_hash), np.uint8)
         return chain if (chain.hashes[low:] == before).all(axis=1).any() else None
@@ -214,6 +224,17 @@ class ChainSource:
                 self._state.heights[number] = height_range(heights)
                 self._changed.add(number)
         return tree
+
+
+def _may_be_better(tree: HeaderTree, on_chain: NDArray[np.bool_], tip_hash: bytes) -> bool:
+    """A block has as much work as the tip and stands on a root of which it is not known whether it is connected."""
+    told = np.zeros(tree.n_records, np.bool_)
+    told[tree.order[: tree.n_roots]] = on_chain
+    connect(tree.n_roots, tree.order, tree.parent, np.ones(tree.n_records, np.bool_), told)
+    others = tree.order[~told[tree.order]]
+    tip = np.flatnonzero((tree.hashes == np.frombuffer(tip_hash, np.uint8)).all(axis=1))[:1]
+    best = tree.most_work(np.concatenate((others, tip)))
+    return bool(np.isin(best, others).any())
 
 
 def _on_chain(tree: HeaderTree, hashes: NDArray[np.uint8]) -> NDArray[np.bool_]:

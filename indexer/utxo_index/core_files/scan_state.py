@@ -17,6 +17,9 @@ from pathlib import Path
 
 from .block_folder import BlockFolder
 
+HEADERS_NAME = ".headers"
+"""The folder in an index's that holds the cache."""
+
 UNSURE_NS = 2 * 10**9
 """A file may change again within one tick of its system's clock: so much must lie between its change and its scan."""
 

@@ -162,11 +162,11 @@ class Index:
                 remedy="What was alive then takes an index built from all block files",
             )
         first_height, sats, coins = self._checkpoint_below(height)
+        if first_height == height + 1:
+            return SupplyVector(height, sats, coins)
         n_blocks = height + 1 - first_height
-        created_sats = created_coins = np.zeros(0, np.int64)
-        if n_blocks:
-            created_sats = self.blocks.since("created_sats", first_height)[:n_blocks]
-            created_coins = self.blocks.since("n_created", first_height)[:n_blocks].astype(np.int64)
+        created_sats = self.blocks.since("created_sats", first_height)[:n_blocks]
+        created_coins = self.blocks.since("n_created", first_height)[:n_blocks].astype(np.int64)
         for rows in self._rows_between("spends", _SPENT, first_height, height + 1):
             sats, coins = backend.supply_at(
                 sats, coins, created_sats, created_coins, rows["created_height"], rows["value_sats"], rows["n_coins"]
