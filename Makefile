@@ -58,12 +58,14 @@ test: lint
 	@$(BIN)/utxo-index warmup
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
-# Hours. UTXO_INDEX_FUZZ_SECONDS: how long each parser is fuzzed; PYTEST="-k crash": only some of it.
-soak: $(VENV)/test.stamp
+# Hours. UTXO_INDEX_SOAK asks for the long form, the others say how long; PYTEST="-k crash": only some of it.
+SOAK_TESTS := $(addprefix tests/test_,reorg_machine.py readers_and_writer.py crash.py random_kills.py index_damage.py \
+	repair.py damage.py fuzz.py)
+
+soak: lint
 	@$(BIN)/utxo-index warmup
-	UTXO_INDEX_SOAK=1 UTXO_INDEX_DAMAGE_EXAMPLES=$${UTXO_INDEX_DAMAGE_EXAMPLES:-5000} \
-	    $(BIN)/python -m pytest -n 2 --timeout=0 $(PYTEST) tests/test_crash.py tests/test_random_kills.py \
-	    tests/test_index_damage.py tests/test_repair.py tests/test_damage.py tests/test_fuzz.py
+	UTXO_INDEX_SOAK=1 UTXO_INDEX_SOAK_SEEDS=200 UTXO_INDEX_SOAK_COMMITS=5000 UTXO_INDEX_DAMAGE_EXAMPLES=5000 \
+		$(BIN)/python -m pytest -n 2 -o timeout=0 $(SOAK_TESTS) $(PYTEST)
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m bench

@@ -13,6 +13,7 @@ import datetime
 import importlib.util
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,13 @@ def _row_queries(root: Path | None) -> list[Section]:
     return [Section("Queries on rows", text=text)]
 
 
+def _update_speed(root: Path | None) -> list[Section]:
+    from bench import update_speed
+
+    with tempfile.TemporaryDirectory() as folder:
+        return [update_speed.section(update_speed.COINS, update_speed.BLOCKS, Path(folder))]
+
+
 CHAIN_PARTS: dict[str, Callable[[Path], list[Section]]] = {
     "build_speed": _build_speed,
     "stages": _stages,
@@ -70,6 +78,7 @@ OTHER_PARTS: dict[str, Callable[[Path | None], list[Section]]] = {
     "start_times": _start_times,
     "query_index": _query_index,
     "row_queries": _row_queries,
+    "update_speed": _update_speed,
 }
 
 

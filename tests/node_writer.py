@@ -1,8 +1,9 @@
 """A plain-Python node that only stores: it writes blocks and undo data to disk as Bitcoin Core does, and crashes.
 
 Blocks are appended in the order they come, undo in the order of connection and beside its block; files end at a size
-limit, when all before is flushed, and have raw zeros behind their last record. A block is connected when it is on the chain of most work, the first
-stored of equal ones. After a crash the node has forgotten what came after its last flush, and writes over it.
+limit, when all before is flushed, and have raw zeros behind their last record. A block is connected when it is on the
+chain of most work, the first stored of equal ones. After a crash the node has forgotten what came after its last flush,
+and writes over it.
 """
 
 from __future__ import annotations

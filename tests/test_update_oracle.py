@@ -1,4 +1,4 @@
-"""Updates along block trees that Bitcoin Core's own library writes: its files while it holds them, its choice of tip."""
+"""Updates along block trees that Bitcoin Core's own library writes: its files while it holds them, its tip."""
 
 from __future__ import annotations
 

@@ -22,13 +22,13 @@ from .chains import Chain
 from .core_files.best_chain import BestChain, find_best_chain
 from .core_files.block_folder import BlockFolder, open_block_folder
 from .core_files.chain_source import ChainSource
+from .core_files.scan_state import HEADERS_NAME
 from .core_files.undo_pairing import pair_undo
 from .errors import UsageError
 from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
 from .stopping import StopAfterCommit
-from .tables.folder_guard import HEADERS_NAME
 from .tables.lock import IndexLock
 from .tables.manifest import COMPLETE, Manifest, read_manifest
 from .tables.replace_index import finish_replacement, replace_index

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from .core_files.scan_state import HEADERS_NAME
 from .progress import Progress, Quiet
 from .schema import BLOCKS_COLUMNS, SPENDS_COLUMNS, table_columns
 from .tables.dead_rows import is_fresh
-from .tables.folder_guard import HEADERS_NAME
 from .tables.index import Index
 from .tables.key_fns import compute_keys
 from .tables.lock import IndexLock

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .chains import Chain
 from .core_files.block_folder import open_block_folder
-from .core_files.scan_state import read_state
-from .node.tip import NodeQuestion
-from .tables.folder_guard import HEADERS_NAME
+from .core_files.scan_state import HEADERS_NAME, read_state
 from .tables.manifest import COMPLETE, Manifest, read_manifest
+
+if TYPE_CHECKING:
+    from .node.tip import NodeQuestion
 
 
 def nothing_new(

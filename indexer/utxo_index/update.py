@@ -25,11 +25,11 @@ from .chains import Chain
 from .core_files.best_chain import BestChain
 from .core_files.block_folder import BlockFolder, open_block_folder
 from .core_files.chain_source import ChainSource
+from .core_files.scan_state import HEADERS_NAME
 from .errors import BlockFileError, InputError, UndoFileError, UsageError
 from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import TAIL_BLOCKS
-from .tables.folder_guard import HEADERS_NAME
 from .tables.maintenance import Cut, MaintenanceStopped, next_draft
 from .tables.manifest import Manifest
 from .tables.replace_index import finish_replacement
@@ -107,7 +107,7 @@ def update_index(
         progress.note(problem)
     before = manifest.tip_height
     source = ChainSource(folder, place / HEADERS_NAME, threads)
-    job = _Update(place, folder, source, threads, not trust_blocks, cut or Cut(), step_blocks)
+    job = _Update(place, manifest, folder, source, threads, not trust_blocks, cut or Cut(), step_blocks)
     job.progress, job.on_commit, job.should_stop = progress, on_commit, should_stop
     try:
         job.run(stop_height, node_tip)
@@ -131,6 +131,7 @@ class _Update:
     def __init__(
         self,
         place: Path,
+        manifest: Manifest,
         folder: BlockFolder,
         source: ChainSource,
         threads: int,
@@ -140,7 +141,7 @@ class _Update:
     ) -> None:
         self.place = place
         self.folder = folder
-        self.manifest = require_updatable(place)
+        self.manifest = manifest
         self.progress: Progress = Quiet()
         self.on_commit: Callable[[int, bytes], None] | None = None
         self.should_stop: Callable[[], bool] = lambda: False

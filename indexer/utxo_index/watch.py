@@ -1,7 +1,7 @@
 """What a watch does: updates for ever, each as soon as the node has something new.
 
 The node tells over RPC where it can be asked (`waitfornewblock`, in a thread of its own); the growth of its files tells
-in any case: the newest files are looked at twice a second, all of them once a minute. Between two looks nothing is read.
+in any case: the newest files are looked at twice a second, all of them once a minute. Between looks nothing is read.
 Errors that may pass (the node writes over what is read, is not there, the disk is full) are told once and tried again,
 ever more slowly; all others end the watch.
 """

@@ -130,7 +130,7 @@ def default_threads() -> int:
 def _summary(report: BuildReport, folder: Path) -> str:
     tip = f"tip {report.tip_height:,} ({report.tip_hash})"
     if report.state == "already complete":
-        return f"The index in {folder} is complete already: {tip}. --rebuild starts anew."
+        return f"The index in {folder} is complete already: {tip}. `utxo-index update` goes on, --rebuild starts anew."
     done = {"resumed": "was resumed and is complete", "utxos added": "has its utxos"}.get(report.state, "is built")
     return f"The index in {folder} {done}: {tip}, in {report.seconds:.1f} s."
 

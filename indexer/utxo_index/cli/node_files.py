@@ -50,8 +50,10 @@ class NodeFiles:
             return None
         return self.rpc.access(of_chain, datadir=self.node.datadir, conf=self.conf)
 
-    def question(self) -> NodeQuestion:
-        """Whom to ask for the best block."""
+    def question(self) -> NodeQuestion | None:
+        """Whom to ask for the best block; None under --no-rpc."""
+        if self.rpc.never:
+            return None
         from utxo_index.node.tip import NodeQuestion
 
         return NodeQuestion(self.rpc_access, must_answer=self.rpc.is_asked_for)

