@@ -58,15 +58,14 @@ test: lint
 	@$(BIN)/utxo-index warmup
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
-# Hours. UTXO_INDEX_FUZZ_SECONDS: how long each parser is fuzzed; PYTEST="-k crash": only some of it.
-SOAK_TESTS := $(addprefix tests/test_,$(addsuffix .py,crash random_kills index_damage repair damage fuzz reorg_machine \
-    readers_and_writer))
+# Hours. UTXO_INDEX_SOAK asks for the long form, the others say how long; PYTEST="-k crash": only some of it.
+SOAK_TESTS := $(addprefix tests/test_,reorg_machine.py readers_and_writer.py crash.py random_kills.py index_damage.py \
+	repair.py damage.py fuzz.py)
 
 soak: lint
 	@$(BIN)/utxo-index warmup
-	UTXO_INDEX_SOAK=1 UTXO_INDEX_SOAK_SEEDS=200 UTXO_INDEX_SOAK_COMMITS=5000 \
-	    UTXO_INDEX_DAMAGE_EXAMPLES=$${UTXO_INDEX_DAMAGE_EXAMPLES:-5000} \
-	    $(BIN)/python -m pytest -n 2 -o timeout=0 $(SOAK_TESTS) $(PYTEST)
+	UTXO_INDEX_SOAK=1 UTXO_INDEX_SOAK_SEEDS=200 UTXO_INDEX_SOAK_COMMITS=5000 UTXO_INDEX_DAMAGE_EXAMPLES=5000 \
+		$(BIN)/python -m pytest -n 2 -o timeout=0 $(SOAK_TESTS) $(PYTEST)
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m bench

@@ -83,6 +83,9 @@ class Disk:
         elif name in ("write", "pwrite64") and opened is not None and isinstance(opened.node, File):
             self._write(opened, texts[0], result, int(arguments.rsplit(",", 1)[1]) if name == "pwrite64" else None)
             return True
+        elif name == "sendfile" and opened is not None and isinstance(opened.node, File):
+            self._send(opened, arguments, result)
+            return True
         elif name == "ftruncate" and opened is not None and isinstance(opened.node, File):
             size = int(arguments.rsplit(",", 1)[1])
             opened.node.data[:] = opened.node.data[:size].ljust(size, b"\0")
@@ -104,7 +107,7 @@ class Disk:
             if paths[0] is not None:
                 del self._entry(paths[0])[0].names[os.path.basename(paths[0])]
                 return True
-        elif name in ("writev", "link", "symlink", "truncate", "fallocate", "copy_file_range", "sendfile"):
+        elif name in ("writev", "link", "symlink", "truncate", "fallocate", "copy_file_range"):
             raise NotImplementedError(line)
         return False
 
@@ -143,6 +146,14 @@ class Disk:
         node.data[:] = node.data[:place].ljust(place, b"\0") + data + node.data[place + len(data) :]
         if at is None:
             opened.at = place + len(data)
+
+    def _send(self, opened: _Open, arguments: str, n_bytes: int) -> None:
+        """sendfile(to, from, [offset] => …, most)."""
+        source = self._open[int(arguments.split(", ")[1].partition("<")[0])].node
+        offset = int(arguments.split("[")[1].partition("]")[0])
+        if not isinstance(source, File):
+            raise TypeError("a folder is not read from")
+        self._write(opened, bytes(source.data[offset : offset + n_bytes]), n_bytes, None)
 
     def _sync(self, node: File | Folder) -> None:
         if isinstance(node, File):

@@ -9,10 +9,10 @@ import numpy as np
 
 from .core_files.block_folder import open_block_folder
 from .core_files.chain_source import ChainSource
+from .core_files.scan_state import HEADERS_NAME
 from .errors import UsageError
 from .idle import nothing_new
 from .node.tip import NodeQuestion
-from .tables.folder_guard import HEADERS_NAME
 from .tables.index import Index
 
 

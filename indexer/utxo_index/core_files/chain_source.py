@@ -123,7 +123,8 @@ class ChainSource:
         if place is not None:
             self._load(sorted(self._stats))
             self._place, self._store, changed = place, ScanStore(place), set(self._stats)
-        self._store.write_pairs({n: self._pairs[n] for n in changed if n in self._pairs})
+        kept = {n: self._pairs[n] for n in changed if n in self._pairs}
+        state.scans = self._store.write_pairs(kept, state.scans)
         write_state(self.folder, self._place, state)
         self._changed.clear()
 
@@ -165,7 +166,7 @@ class ChainSource:
     def _load(self, numbers: list[int]) -> None:
         """Let these pairs be in memory, from the store or scanned."""
         missing = [n for n in numbers if n not in self._pairs]
-        self._pairs |= self._store.read_pairs(missing)
+        self._pairs |= self._store.read_pairs(missing, self._state.scans)
         self._scan([n for n in missing if n not in self._pairs])
 
     # ------------------------------------------------------------ trees
@@ -182,7 +183,7 @@ class ChainSource:
         if len(numbers) > _MOST_FILES_IN_PART:
             return None
         seen = [n for n in numbers if n in self._state.heights]
-        self._pairs |= self._store.read_pairs([n for n in seen if n not in self._pairs])
+        self._pairs |= self._store.read_pairs([n for n in seen if n not in self._pairs], self._state.scans)
         before = {n: self._pairs[n] for n in seen if n in self._pairs}
         if len(before) < len(seen) or any((pair.heights == _NOT_SEEN).any() for pair in before.values()):
             return None

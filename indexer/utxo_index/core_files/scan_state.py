@@ -47,6 +47,7 @@ class ScanState:
 
     tip_hash : what came out, as hex, where it is the best of all files; else empty
     generation : that of the index when it had that tip, and nothing was left to do
+    scans : SHA-256 of each file of the store, by its group: the scans that this state speaks of, and no others
     """
 
     stats: dict[int, PairStat] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class ScanState:
     heights: dict[int, tuple[int, int]] = field(default_factory=dict)
     tip_hash: str = ""
     generation: int = -1
+    scans: dict[int, str] = field(default_factory=dict)
 
     def is_same(self, number: int, stat: PairStat) -> bool:
         """The pair was scanned as it is now."""
@@ -79,12 +81,13 @@ def read_state(folder: BlockFolder, place: Path) -> ScanState:
         if body["of"] != _identity(folder):
             return ScanState()
         state = ScanState(tip_hash=body["tip_hash"], generation=body["generation"])
+        state.scans = {int(group): str(digest) for group, digest in body["scans"].items()}
         for number, *rest in body["pairs"]:
             state.stats[number] = PairStat((rest[0], rest[1], rest[2]), (rest[3], rest[4], rest[5]))
             state.scanned_ns[number] = rest[6]
             state.heights[number] = (rest[7], rest[8])
         return state
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
         return ScanState()
 
 
@@ -94,6 +97,7 @@ def write_state(folder: BlockFolder, place: Path, state: ScanState) -> None:
         [n, *stat.blk, *stat.rev, state.scanned_ns[n], *state.heights[n]] for n, stat in sorted(state.stats.items())
     ]
     body = {"of": _identity(folder), "tip_hash": state.tip_hash, "generation": state.generation, "pairs": pairs}
+    body["scans"] = {str(group): digest for group, digest in sorted(state.scans.items())}
     write_kept(place, _STATE_NAME, json.dumps(body, separators=(",", ":")).encode())
 
 

@@ -6,8 +6,9 @@ that grows is cheap to keep.
 
 from __future__ import annotations
 
+import hashlib
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,28 +35,37 @@ class ScannedPair:
 
 
 class ScanStore:
-    """The pairs kept in `place`. Nothing raises: what cannot be read is not there."""
+    """The pairs kept in `place`. Nothing raises: what cannot be read is not there.
+
+    The files are replaced one by one and never flushed, so what is found after a failed write or a power cut may be of
+    another time than the state that tells of it. Therefore the state says which content it means: `scans`, SHA-256 by
+    group.
+    """
 
     def __init__(self, place: Path) -> None:
         self._place = place
 
-    def read_pairs(self, numbers: Iterable[int]) -> dict[int, ScannedPair]:
+    def read_pairs(self, numbers: Iterable[int], scans: Mapping[int, str]) -> dict[int, ScannedPair]:
         """The pairs of these numbers that are there."""
         wanted = set(numbers)
         found: dict[int, ScannedPair] = {}
         for group in sorted({number // PAIRS_PER_FILE for number in wanted}):
             content = read_kept(self._place, _group_name(group))
-            if content is not None:
+            if content is not None and hashlib.sha256(content).hexdigest() == scans.get(group):
                 with suppress(ValueError, IndexError):
                     found |= {n: pair for n, pair in _decode(content).items() if n in wanted}
         return found
 
-    def write_pairs(self, pairs: dict[int, ScannedPair]) -> None:
-        """Keep these pairs beside the others that are there."""
+    def write_pairs(self, pairs: dict[int, ScannedPair], scans: Mapping[int, str]) -> dict[int, str]:
+        """Keep these pairs beside the others that are there; `scans` as it is then."""
+        written = dict(scans)
         for group in sorted({number // PAIRS_PER_FILE for number in pairs}):
             numbers = range(group * PAIRS_PER_FILE, (group + 1) * PAIRS_PER_FILE)
-            together = self.read_pairs(numbers) | {n: pair for n, pair in pairs.items() if n in numbers}
-            write_kept(self._place, _group_name(group), _encode(together))
+            together = self.read_pairs(numbers, scans) | {n: pair for n, pair in pairs.items() if n in numbers}
+            content = _encode(together)
+            write_kept(self._place, _group_name(group), content)
+            written[group] = hashlib.sha256(content).hexdigest()
+        return written
 
 
 def _group_name(group: int) -> str:

@@ -75,11 +75,11 @@ def repair_index(
     started = time.monotonic()
     progress = progress or Quiet()
     finish_replacement(place.with_name(place.name + ".rebuild"), place)
-    damage = find_damage(place, require_updatable(place), node.threads, progress)
-    if only_look or not damage.problems:
+    if only_look:
+        damage = find_damage(place, require_updatable(place), node.threads, progress)
         return RepairReport(damage.problems, [], time.monotonic() - started)
     with IndexUpdater.begin(place) as updater:
-        damage = find_damage(place, updater.manifest, node.threads, progress)  # under the lock nothing changes any more
+        damage = find_damage(place, updater.manifest, node.threads, progress)
         repaired = _Repair(updater, damage, node, progress, stop).run()
     return RepairReport(damage.problems, repaired, time.monotonic() - started)
 
