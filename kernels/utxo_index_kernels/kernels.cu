@@ -19,7 +19,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
 
-#define KERNEL extern "C" __global__ void __launch_bounds__(BLOCK_THREADS)
+#define KERNEL extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, 4)
 #define BLOCK_THREADS 256
 #define BLOCK_WARPS 8
 #define WARP 32
@@ -313,7 +313,7 @@ KERNEL cost_basis_sums(ROWS, FILTER, const i64* __restrict__ price_usd_micros, i
                        u32* faults) {
     const RowSource source = ROW_SOURCE;
     Sum128 sums[4] = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
-    u32 found = 0;
+    u32 coins = 0, found = 0;
     FOR_EACH_TRIP(first, n_rows) {
         FourRows rows = load_rows(source, first, found);
 #pragma unroll
@@ -325,8 +325,9 @@ KERNEL cost_basis_sums(ROWS, FILTER, const i64* __restrict__ price_usd_micros, i
             sums[1].add_product(value, (u64)price_usd_micros[height]);
             sums[2].add_product(value, (u64)(n_heights - 1 - height));
         }
-        sums[3].add(__popc(rows.kept));
+        coins += __popc(rows.kept);
     }
+    sums[3].add(coins);
     if (found) atomicOr(faults, found);
     write_block_sums(sums, partial);
 }
@@ -567,7 +568,6 @@ KERNEL sum_over_samples(const u64* __restrict__ base, int n_samples, int n_bucke
     for (int bucket = (int)(blockIdx.x * blockDim.x + threadIdx.x); bucket < n_buckets;
          bucket += (int)(gridDim.x * blockDim.x)) {
         u64 sum = base[bucket];
-#pragma unroll 8
         for (int sample = 0; sample < n_samples; sample++) {
             i64 place = (i64)sample * n_buckets + bucket;
             sum += values[place];
