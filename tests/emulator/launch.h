@@ -1,0 +1,78 @@
+// What Python calls: a kernel by its name, with arguments as cuLaunchKernel takes them (a pointer to each).
+#pragma once
+#include <random>
+#include <type_traits>
+#include <utility>
+
+#include "device.h"
+
+namespace emulator {
+
+inline int run(unsigned n_blocks, unsigned block_size, size_t dynamic_shared, unsigned seed,
+               const std::function<void()>& body) {
+    failure[0] = 0;
+    grid_dim = {n_blocks, 1, 1};
+    block_dim = {block_size, 1, 1};
+    if (block_size == 0 || block_size > MAX_BLOCK || block_size % WARP) fail("block size", block_size);
+    if (n_blocks == 0) fail("grid size", n_blocks);
+    if (dynamic_shared > MAX_DYNAMIC_SHARED) fail("dynamic shared memory", dynamic_shared);
+    if (failure[0]) return 1;
+    std::mt19937 random(seed);
+    std::vector<unsigned> order(n_blocks);
+    for (unsigned i = 0; i < n_blocks; i++) order[i] = i;
+    std::shuffle(order.begin(), order.end(), random); // no kernel may count on an order of blocks
+    for (unsigned first = 0; first < n_blocks; first += BLOCKS_IN_FLIGHT) {
+        std::vector<Block> blocks(std::min(BLOCKS_IN_FLIGHT, n_blocks - first));
+        for (unsigned k = 0; k < blocks.size(); k++) {
+            blocks[k].index = {order[first + k]};
+            blocks[k].dynamic_shared.assign(dynamic_shared, RUBBISH);
+            blocks[k].static_shared.assign(MAX_STATIC_SHARED, RUBBISH);
+            blocks[k].warps.resize(block_size / WARP);
+        }
+        if (!run_blocks(blocks, random, body) || failure[0]) return 1;
+    }
+    return 0;
+}
+
+template <class... Arguments, size_t... I>
+int launch(void (*kernel)(Arguments...), unsigned n_blocks, unsigned block_size, size_t dynamic_shared, unsigned seed,
+           void** arguments, std::index_sequence<I...>) {
+    return run(n_blocks, block_size, dynamic_shared, seed,
+               [=] { kernel(*reinterpret_cast<Arguments*>(arguments[I])...); });
+}
+
+// NumPy's words for the types of a kernel's arguments, as "*i4 u8 ": a pointer to int32s, a uint64.
+template <class T>
+void write_type(char*& out) {
+    using Plain = std::remove_cv_t<std::remove_pointer_t<T>>;
+    static_assert(std::is_integral<Plain>::value, "kernels take integers and pointers to them");
+    if (std::is_pointer<T>::value) *out++ = '*';
+    *out++ = std::is_signed<Plain>::value ? 'i' : 'u';
+    *out++ = '0' + sizeof(Plain);
+    *out++ = ' ';
+}
+
+template <class... Arguments>
+const char* signature(void (*)(Arguments...)) {
+    static char text[256];
+    char* out = text;
+    (write_type<Arguments>(out), ...);
+    *out = 0;
+    return text;
+}
+
+template <class... Arguments>
+std::index_sequence_for<Arguments...> numbers(void (*)(Arguments...)) {
+    return {};
+}
+
+} // namespace emulator
+
+extern "C" const char* emulator_failure() { return emulator::failure; }
+
+#define EXPORT_KERNEL(name)                                                                                            \
+    extern "C" int launch_##name(unsigned n_blocks, unsigned block_size, size_t dynamic_shared, unsigned seed,         \
+                                 void** arguments) {                                                                   \
+        return emulator::launch(name, n_blocks, block_size, dynamic_shared, seed, arguments, emulator::numbers(name)); \
+    }                                                                                                                  \
+    extern "C" const char* signature_##name() { return emulator::signature(name); }

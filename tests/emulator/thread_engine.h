@@ -1,0 +1,153 @@
+// A lane is a thread of the operating system, so that ThreadSanitizer sees a missing __syncthreads, or a plain += where
+// an atomic is due, as the data race that it is on a GPU; AddressSanitizer sees every overrun. For small blocks.
+#pragma once
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <unistd.h>
+
+#include "state.h"
+
+namespace emulator {
+
+struct Block {
+    Index index;
+    std::vector<unsigned char> dynamic_shared, static_shared;
+    std::vector<WarpState> warps;
+    Barrier barrier;
+    unsigned n_gone = 0;
+    std::mutex barrier_lock, warp_locks[MAX_BLOCK / WARP];
+    std::condition_variable barrier_passed, meeting_held[MAX_BLOCK / WARP];
+};
+
+struct Lane {
+    Index thread;
+    Block* block;
+    size_t static_used = 0;
+};
+
+inline thread_local Lane* current;
+inline Index block_dim, grid_dim;
+
+// A warp collective orders no memory on a GPU: its locks are hidden from the race detector.
+#ifdef __SANITIZE_THREAD__
+extern "C" {
+void AnnotateIgnoreSyncBegin(const char*, int);
+void AnnotateIgnoreSyncEnd(const char*, int);
+void AnnotateIgnoreReadsBegin(const char*, int);
+void AnnotateIgnoreReadsEnd(const char*, int);
+void AnnotateIgnoreWritesBegin(const char*, int);
+void AnnotateIgnoreWritesEnd(const char*, int);
+}
+struct OrdersNothing {
+    OrdersNothing() {
+        AnnotateIgnoreSyncBegin(__FILE__, __LINE__);
+        AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+        AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+    }
+    ~OrdersNothing() {
+        AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+        AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+        AnnotateIgnoreSyncEnd(__FILE__, __LINE__);
+    }
+};
+#else
+struct OrdersNothing {
+    ~OrdersNothing() {}
+};
+#endif
+
+// Threads that wait for each other cannot be unwound: the process ends, and says why.
+[[noreturn]] inline void give_up(const char* what, long first = 0, long second = 0) {
+    fail(what, first, second);
+    fprintf(stderr, "%s\n", failure);
+    _exit(70);
+}
+
+template <class Condition>
+void wait_for(std::condition_variable& news, std::unique_lock<std::mutex>& lock, Condition is_met) {
+    auto patience = std::chrono::system_clock::now() + std::chrono::seconds(20);
+    if (!news.wait_until(lock, patience, is_met)) give_up("deadlock: threads wait where others never come");
+}
+
+inline void sync_block(int line) {
+    Block& block = *current->block;
+    std::unique_lock<std::mutex> lock(block.barrier_lock);
+    check_barrier_line(block.barrier, line);
+    if (block.n_gone) give_up("__syncthreads after threads have left", line, block.n_gone);
+    unsigned mine = block.barrier.n_passed;
+    if (++block.barrier.n_arrived == block_dim.x) {
+        block.barrier.n_arrived = 0;
+        block.barrier.n_passed++;
+        block.barrier_passed.notify_all();
+    }
+    wait_for(block.barrier_passed, lock, [&] { return block.barrier.n_passed != mine; });
+}
+
+// What `read` makes of what all lanes brought.
+template <class Read>
+uint64_t collective(unsigned mask, uint64_t value, int line, Read read) {
+    unsigned lane = current->thread.x % WARP, number = current->thread.x / WARP;
+    Block& block = *current->block;
+    WarpState& warp = block.warps[number];
+    OrdersNothing hidden;
+    std::unique_lock<std::mutex> lock(block.warp_locks[number]);
+    unsigned mine = warp.n_held;
+    Meeting& meeting = warp.meetings[mine % 2];
+    check_meeting(meeting, mask, line);
+    if (warp.n_gone) give_up("warp collective after lanes have left", line, warp.n_gone);
+    meeting.brought[lane] = value;
+    if (++meeting.n_arrived == WARP) {
+        warp.meetings[(mine + 1) % 2].n_arrived = 0;
+        warp.n_held++;
+        block.meeting_held[number].notify_all();
+    }
+    wait_for(block.meeting_held[number], lock, [&] { return warp.n_held != mine; });
+    return read(meeting.brought, lane);
+}
+
+inline void leave() {
+    unsigned number = current->thread.x / WARP;
+    Block& block = *current->block;
+    {
+        OrdersNothing hidden;
+        std::lock_guard<std::mutex> lock(block.warp_locks[number]);
+        WarpState& warp = block.warps[number];
+        warp.n_gone++;
+        const Meeting& meeting = warp.meetings[warp.n_held % 2];
+        if (meeting.n_arrived) give_up("lane left while others wait in a warp collective of line", meeting.line);
+    }
+    std::lock_guard<std::mutex> lock(block.barrier_lock);
+    block.n_gone++;
+    if (block.barrier.n_arrived) give_up("thread left while others wait at __syncthreads of line", block.barrier.line);
+}
+
+// Run the blocks to their ends.
+inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, const std::function<void()>& body) {
+    unsigned n_lanes = blocks.size() * block_dim.x;
+    std::vector<Lane> lanes(n_lanes);
+    std::vector<unsigned> order(n_lanes);
+    for (unsigned i = 0; i < n_lanes; i++) {
+        lanes[i].thread = {i % block_dim.x};
+        lanes[i].block = &blocks[i / block_dim.x];
+        order[i] = i;
+    }
+    std::shuffle(order.begin(), order.end(), random);
+    std::vector<std::thread> threads;
+    for (unsigned i : order) {
+        threads.emplace_back([&body, lane = &lanes[i]] {
+            current = lane;
+            body();
+            leave();
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    return true;
+}
+
+} // namespace emulator
