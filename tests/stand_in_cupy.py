@@ -197,7 +197,7 @@ def make_cupy(machine: Machine) -> ModuleType:
         machine.used_bytes -= n_pages
         machine.pooled_bytes += n_pages
 
-    class ndarray:
+    class ndarray:  # noqa: N801
         """Contiguous arrays only; on the card, so neither NumPy's functions nor its operators take them."""
 
         __array_ufunc__ = None

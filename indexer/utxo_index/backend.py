@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from utxo_index import cuda_choice
 from utxo_index.errors import BackendUnavailable, UsageError
 
 if TYPE_CHECKING:  # the command line takes the names below into its help, and help loads no NumPy
@@ -307,10 +308,14 @@ class BackendChoice(NamedTuple):
     is_automatic: bool
 
 
-def choose_backend(name: str | None = None, *, n_rows: int = 0) -> BackendChoice:
+def choose_backend(
+    name: str | None = None, *, n_rows: int = 0, row_bytes: int = 12, n_passes: int = 1
+) -> BackendChoice:
     """The backend of this name; None: the one named in $UTXO_INDEX_BACKEND, else `auto`.
 
-    `auto` is NumPy, whose import costs nothing, and numba where `n_rows` rows of `utxos` are to be read and it works.
+    `auto` is NumPy, whose import costs nothing; numba where `n_rows` rows are to be read and it works; CUDA where
+    `n_passes` over rows of `row_bytes` bytes are estimated to take less than half as long on a card that works, upload
+    and start included (`cuda_choice.estimate`): for a single pass that is never so.
 
     Raises
     ------
@@ -321,20 +326,34 @@ def choose_backend(name: str | None = None, *, n_rows: int = 0) -> BackendChoice
     if name is None:
         name, origin = os.environ.get(BACKEND_VARIABLE) or "auto", BACKEND_VARIABLE
     if name == "auto":
-        return _automatic(n_rows)
+        return _automatic(n_rows, row_bytes, n_passes)
     if name not in BACKEND_NAMES:
         raise UsageError(f"{origin}: no backend {name!r}", expected=" or ".join(BACKEND_NAMES))
     return BackendChoice(_BACKENDS[name](), f"backend {name} (asked for)", False)
 
 
-def _automatic(n_rows: int) -> BackendChoice:
+def _automatic(n_rows: int, row_bytes: int, n_passes: int) -> BackendChoice:
+    n_bytes = n_rows * row_bytes
+    without_cuda = ""
+    if cuda_choice.estimate(n_bytes, n_passes).cuda_pays:
+        what = f"{n_passes:,} passes over {n_bytes / 1e9:.1f} GB"
+        try:
+            backend, device = cuda_choice.load()
+        except BackendUnavailable as error:
+            without_cuda = f"; {what} would pay on a card, but {error.what.removeprefix('backend cuda: ')}"
+        else:
+            found = cuda_choice.estimate(n_bytes, n_passes, card_bytes=device.memory_bytes // 2)
+            times = f"{found.cuda_seconds:.1f} s on {device.name}, {found.cpu_seconds:.1f} s on {found.n_cores} cores"
+            if found.cuda_pays:
+                return BackendChoice(backend, f"backend cuda (auto: {what} take an estimated {times})", True)
+            without_cuda = f"; {what} take an estimated {times}"
     rule = f"auto: numba from {NUMBA_PAYS_FROM_ROWS:,} rows on"
     if n_rows < NUMBA_PAYS_FROM_ROWS:
-        return BackendChoice(_numpy(), f"backend numpy ({rule})", True)
+        return BackendChoice(_numpy(), f"backend numpy ({rule}{without_cuda})", True)
     try:
-        return BackendChoice(_numba(), f"backend numba ({rule}; here {n_rows:,})", True)
+        return BackendChoice(_numba(), f"backend numba ({rule}; here {n_rows:,}{without_cuda})", True)
     except BackendUnavailable as error:
-        return BackendChoice(_numpy(), f"backend numpy (auto; {error.what})", True)
+        return BackendChoice(_numpy(), f"backend numpy (auto; {error.what}{without_cuda})", True)
 
 
 def _numpy() -> Backend:
@@ -358,10 +377,7 @@ def _numba() -> Backend:
 
 
 def _cuda() -> Backend:
-    raise BackendUnavailable(
-        "backend cuda: this version has no CUDA kernels",
-        remedy="Use --backend numpy: it gives the same integers.",
-    )
+    return cuda_choice.load()[0]
 
 
 _BACKENDS: dict[str, Callable[[], Backend]] = {"cuda": _cuda, "numba": _numba, "numpy": _numpy}

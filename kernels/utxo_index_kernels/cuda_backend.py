@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from utxo_index_cpu_fallback.rows import RowFilter, Rows
 
 from . import coin_reductions as coins
+from . import spend_reductions as spends
 from .device_error import DeviceError
 from .device_rows import Card
 from .probe import find_device
@@ -26,6 +27,7 @@ name = "cuda"
 
 Int64Array = NDArray[np.int64]
 IntArray = NDArray[np.int32] | NDArray[np.int64]
+Limbs = NDArray[np.uint64]
 
 _lock = threading.RLock()
 _cards: list[Card] = []
@@ -144,3 +146,69 @@ def cost_basis_sums(
     """
     with card() as this:
         return coins.cost_basis_sums(this, rows, row_filter, price_usd_micros)
+
+
+def spend_sums(
+    rows: Iterable[Rows],
+    price_usd_micros: Int64Array,
+    clock_unix: Int64Array,
+    first_height: int,
+    end_height: int,
+) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, Limbs, Limbs, Limbs, Limbs]:
+    """What the spends of each block moved, cost, gained and destroyed; the fields of `SpendSums`.
+
+    rows: chunks of `spends` of heights [first_height, end_height), k of them; price_usd_micros, clock_unix:
+    int64[>= end_height] in [0, 2^53) and [0, 2^32), the clock never falling.
+    Returns int64[k] spent, priced, cheaper, dearer satoshis; uint64[k, 2] cost, profit, age in blocks, age in seconds.
+    ValueError: rows or tables are not that, or the rows of one height hold 2^63 satoshis or more.
+    """
+    with card() as this:
+        return spends.spend_sums(this, rows, price_usd_micros, clock_unix, first_height, end_height)
+
+
+def cohort_sums(
+    rows: Iterable[Rows],
+    price_usd_micros: Int64Array,
+    first_young_height: IntArray,
+    first_height: int,
+    end_height: int,
+) -> tuple[Int64Array, Limbs, Int64Array]:
+    """What was spent while young, by spent and by creation height; the fields of `CohortSums`.
+
+    rows, price_usd_micros: as `spend_sums`; first_young_height: int[>= end_height] in [0, h + 1], never falling.
+    Returns int64[k] young satoshis, uint64[k, 2] their cost, int64[end_height] young satoshis by creation height.
+    ValueError: as `spend_sums`.
+    """
+    with card() as this:
+        return spends.cohort_sums(this, rows, price_usd_micros, first_young_height, first_height, end_height)
+
+
+def bucket_supply_by_day(
+    base_value: Int64Array,
+    created_value: IntArray,
+    rows: Iterable[Rows],
+    sample_by_height: IntArray,
+    bucket_by_height: IntArray,
+    n_samples: int,
+    first_height: int,
+    end_height: int,
+) -> Int64Array:
+    """The supply of each bucket at each sample (a day, or any other run of heights); wraps at 64 bits.
+
+    base_value: int64[b]; created_value, sample_by_height: int[k]; rows: as `spend_sums`; bucket_by_height:
+    int[>= end_height] in [-1, b), -1: in none. Fewer than 2^31 samples times buckets.
+    Returns int64[n_samples, b].
+    ValueError: as `spend_sums`, or a sample or bucket outside.
+    """
+    with card() as this:
+        return spends.bucket_supply_by_day(
+            this,
+            base_value,
+            created_value,
+            rows,
+            sample_by_height,
+            bucket_by_height,
+            n_samples,
+            first_height,
+            end_height,
+        )

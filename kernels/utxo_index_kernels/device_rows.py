@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .device_error import DeviceError
+from .height_tables import HeightTables
 from .kept_columns import Identity, KeptColumns
 from .launcher import DeviceArray, Launcher
 from .probe import Device
+from .staging import Rows, Staging, columns_in, row_bytes_of
 
 ROW_ALIGNMENT = 16
 """Kernels load 16 bytes at once, and 16 rows of any column begin at a multiple of that."""
@@ -38,7 +40,6 @@ MEMORY_VARIABLE = "UTXO_INDEX_CUDA_MEMORY"
 
 _UNITS = {"GIB": 1 << 30, "GB": 10**9, "MIB": 1 << 20, "MB": 10**6, "": 1}
 
-Rows = Mapping[str, NDArray[Any]]
 T = TypeVar("T")
 
 
@@ -83,7 +84,7 @@ class Card:
         self.device = device
         self.launcher = Launcher(device)
         self.kept = KeptColumns(_limit_bytes(self.launcher.free_bytes()))
-        self.tables = HeightTables(self)
+        self.tables = HeightTables(self.allocate, self.launcher.upload)
         self._pinned: list[NDArray[np.uint8]] = []
 
     def release(self) -> None:
@@ -127,14 +128,6 @@ class Card:
         checked : gives the columns of a chunk, of these types and of one length; raises ValueError otherwise
         """
         self.launcher.finish()  # a pass that an error ended may not have been cleared away yet
-        try:
-            yield from self._pieces(rows, dtypes, checked)
-        finally:  # also where the rows raise, or nobody wants the rest: nothing may be on its way into freed memory
-            self.launcher.finish()
-
-    def _pieces(
-        self, rows: Iterable[Rows], dtypes: Mapping[str, Any], checked: Callable[[Rows, Sequence[str]], Rows]
-    ) -> Iterator[Piece]:
         if not isinstance(rows, KnownRows):
             yield from self._streamed((checked(chunk, tuple(dtypes)) for chunk in rows), dtypes)
             return
@@ -155,8 +148,7 @@ class Card:
 
     def _targets(self, rows: KnownRows, missing: Mapping[str, Any]) -> dict[str, DeviceArray] | None:
         """Room for whole columns, or None where they may not or do not fit."""
-        n_bytes = rows.n_rows * sum(np.dtype(dtype).itemsize for dtype in missing.values())
-        if not self.kept.make_room(rows.identity, n_bytes):
+        if not self.kept.make_room(rows.identity, rows.n_rows * row_bytes_of(missing)):
             return None
         try:
             return {name: self.launcher.empty(rows.n_rows, dtype) for name, dtype in missing.items()}
@@ -174,151 +166,69 @@ class Card:
         """Pieces of columns that are being filled; kept when all rows have come."""
         dtypes = {name: column.dtype for name, column in targets.items()}
         columns = {**kept, **targets}
+        staging = Staging(self._pinned_buffers(PIECE_ROWS, dtypes), dtypes, PIECE_ROWS)
         self.launcher.copy_after(self.launcher.computed())
         first = 0
-        for buffer, n_rows, sent in self._staged(chunks, dtypes, PIECE_ROWS):
-            if first + n_rows > rows.n_rows:
-                raise ValueError(f"more than the {rows.n_rows} rows that there should be")
-            for name, target in targets.items():
-                self.launcher.copy(target[first : first + n_rows], buffer[name][:n_rows])
-            sent(self.launcher.copied())
-            on_card = {name: column[first : first + n_rows] for name, column in columns.items()}
-            yield Piece(on_card, n_rows, {name: buffer[name][:n_rows] for name in targets})
-            first += n_rows
+        try:
+            for k, n_rows in staging.filled(chunks):
+                if first + n_rows > rows.n_rows:
+                    raise ValueError(f"more than the {rows.n_rows} rows that there should be")
+                host = staging.columns(k, n_rows)
+                for name, target in targets.items():
+                    self.launcher.copy(target[first : first + n_rows], host[name])
+                staging.copied[k] = self.launcher.copied()
+                on_card = {name: column[first : first + n_rows] for name, column in columns.items()}
+                yield Piece(on_card, n_rows, host)
+                first += n_rows
+        finally:  # also where the rows raise, or nobody wants the rest: no copy may be on its way into freed memory
+            self.launcher.finish()
         if first != rows.n_rows:
             raise ValueError(f"expected {rows.n_rows} rows, got {first}")
         self.kept.keep(rows.identity, targets)
 
     def _streamed(self, chunks: Iterable[Rows], dtypes: Mapping[str, Any]) -> Iterator[Piece]:
         """Pieces that lie in one of two buffers on the card, in turn."""
-        row_bytes = sum(np.dtype(dtype).itemsize for dtype in dtypes.values())
-        piece_rows, memory = self._device_buffers(row_bytes)
-        buffers = [_columns_in(buffer, dtypes, piece_rows) for buffer in memory]
+        piece_rows, memory = self._device_buffers(row_bytes_of(dtypes))
+        buffers = [columns_in(buffer, dtypes, piece_rows) for buffer in memory]
+        staging = Staging(self._pinned_buffers(piece_rows, dtypes), dtypes, piece_rows)
         self.launcher.copy_after(self.launcher.computed())
         used: list[Any] = [None, None]
-        k = 0
-        for buffer, n_rows, sent in self._staged(chunks, dtypes, piece_rows):
-            if used[k] is not None:
-                self.launcher.copy_after(used[k])  # the kernels that still read this buffer
-            for name in dtypes:
-                self.launcher.copy(buffers[k][name][:n_rows], buffer[name][:n_rows])
-            sent(self.launcher.copied())
-            on_card = {name: column[:n_rows] for name, column in buffers[k].items()}
-            yield Piece(on_card, n_rows, {name: buffer[name][:n_rows] for name in dtypes})
-            used[k] = self.launcher.computed()
-            k = 1 - k
+        try:
+            for k, n_rows in staging.filled(chunks):
+                if used[k] is not None:
+                    self.launcher.copy_after(used[k])  # the kernels that still read this buffer
+                host = staging.columns(k, n_rows)
+                for name in dtypes:
+                    self.launcher.copy(buffers[k][name][:n_rows], host[name])
+                staging.copied[k] = self.launcher.copied()
+                on_card = {name: column[:n_rows] for name, column in buffers[k].items()}
+                yield Piece(on_card, n_rows, host)
+                used[k] = self.launcher.computed()
+        finally:
+            self.launcher.finish()
 
     def _device_buffers(self, row_bytes: int) -> tuple[int, list[DeviceArray]]:
         """Two buffers for as many rows as there is room for."""
         piece_rows = PIECE_ROWS
+
+        def make() -> list[DeviceArray]:
+            return [self.launcher.empty(piece_rows * row_bytes, np.uint8) for _ in range(2)]
+
         while piece_rows > MIN_PIECE_ROWS:
             try:
-                return piece_rows, [self.launcher.empty(piece_rows * row_bytes, np.uint8) for _ in range(2)]
+                return piece_rows, make()
             except self.launcher.out_of_memory:
-                self.launcher.give_back()
                 if not self.kept.let_go_of_one():
                     piece_rows //= 2
-        return piece_rows, self.allocate(
-            lambda: [self.launcher.empty(piece_rows * row_bytes, np.uint8) for _ in range(2)]
-        )
+                self.launcher.give_back()
+        return piece_rows, self.allocate(make)
 
-    def _staged(
-        self, chunks: Iterable[Rows], dtypes: Mapping[str, Any], piece_rows: int
-    ) -> Iterator[tuple[dict[str, NDArray[Any]], int, Callable[[Any], None]]]:
-        """Rows in pinned buffers, in turn: the columns, how many rows, and where to put the event of their copy."""
-        row_bytes = sum(np.dtype(dtype).itemsize for dtype in dtypes.values())
-        while len(self._pinned) < 2 or min(map(len, self._pinned)) < piece_rows * row_bytes:
-            self._pinned = [self.launcher.pinned(piece_rows * row_bytes) for _ in range(2)]
-        buffers = [_columns_in(buffer, dtypes, piece_rows) for buffer in self._pinned]
-        events: list[Any] = [None, None]
-        n_rows = k = 0
-        for chunk in chunks:
-            n_chunk = len(next(iter(chunk.values())))
-            first = 0
-            while first < n_chunk:
-                if n_rows == 0 and events[k] is not None:
-                    events[k].synchronize()  # the copy that still reads this buffer
-                taken = min(piece_rows - n_rows, n_chunk - first)
-                for name in dtypes:
-                    buffers[k][name][n_rows : n_rows + taken] = chunk[name][first : first + taken]
-                n_rows, first = n_rows + taken, first + taken
-                if n_rows == piece_rows:
-                    yield buffers[k], n_rows, lambda event, k=k: events.__setitem__(k, event)
-                    n_rows, k = 0, 1 - k
-        if n_rows:
-            yield buffers[k], n_rows, lambda event, k=k: events.__setitem__(k, event)
-
-
-class HeightTable(NamedTuple):
-    """What heights are joined with. `valid_end`: entries below it are what they must be."""
-
-    host: tuple[NDArray[Any], ...]
-    on_card: DeviceArray
-    valid_end: int
-
-
-class HeightTables:
-    """The last few tables by height that reductions over `spends` used: each batch of a history comes with the same.
-
-    They are recognised by their content, which is read faster than copied and checked.
-    """
-
-    MOST = 6
-
-    def __init__(self, card: Card) -> None:
-        self._card = card
-        self._tables: dict[str, HeightTable] = {}
-
-    def get(
-        self,
-        kind: str,
-        columns: tuple[NDArray[Any], ...],
-        joined: Callable[..., NDArray[Any]],
-        is_wrong: Callable[..., NDArray[np.bool_]],
-        end_height: int,
-    ) -> DeviceArray:
-        """The table of these columns on the card.
-
-        joined : the columns as one array of the kernel's type
-        is_wrong : where the columns are not what they must be, bool by height
-
-        Raises ValueError where a column is shorter than `end_height`, or wrong below it.
-        """
-        for column in columns:
-            if column.ndim != 1 or column.dtype.kind != "i" or len(column) < end_height:
-                raise ValueError(f"{kind}: expected one dimension of {end_height} integers or more")
-        table = self._tables.pop(kind, None)
-        if table is None or not _are_equal(table.host, columns):
-            wrong = np.flatnonzero(is_wrong(*columns))
-            copies = tuple(column.copy() for column in columns)
-            on_card = self._card.allocate(lambda: self._card.launcher.upload(joined(*columns)))
-            table = HeightTable(copies, on_card, int(wrong[0]) if len(wrong) else len(columns[0]))
-        self._tables[kind] = table
-        if len(self._tables) > self.MOST:
-            self._tables.pop(next(iter(self._tables)))
-        if end_height > table.valid_end:
-            raise ValueError(f"{kind}: a value that cannot be at height {table.valid_end}")
-        return table.on_card
-
-    def clear(self) -> None:
-        """Let go of them."""
-        self._tables.clear()
-
-
-def _are_equal(ours: tuple[NDArray[Any], ...], theirs: tuple[NDArray[Any], ...]) -> bool:
-    return len(ours) == len(theirs) and all(
-        a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True)
-    )
-
-
-def _columns_in(buffer: Any, dtypes: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
-    """Columns of so many rows, one behind the other in a buffer of bytes."""
-    columns, first = {}, 0
-    for name, dtype in dtypes.items():
-        end = first + n_rows * np.dtype(dtype).itemsize
-        columns[name] = buffer[first:end].view(dtype)
-        first = end
-    return columns
+    def _pinned_buffers(self, piece_rows: int, dtypes: Mapping[str, Any]) -> list[NDArray[np.uint8]]:
+        """Two buffers of pinned memory, which the next pass uses again."""
+        n_bytes = piece_rows * row_bytes_of(dtypes)
+        if not self._pinned or len(self._pinned[0]) < n_bytes:
+            self._pinned = [self.launcher.pinned(n_bytes) for _ in range(2)]
+        return self._pinned
 
 
 def _limit_bytes(free_bytes: int) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 
 from .launcher import DeviceArray
 
-
 Identity = tuple[Hashable, ...]
 """Which rows these are: first the table, then, where they are not all of it, which part."""
 

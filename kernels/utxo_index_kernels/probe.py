@@ -1,6 +1,6 @@
 """Whether CUDA works here: asked in the order in which it can fail, ended by a tiny kernel that really runs.
 
-`cupy.cuda.is_available()` is not enough: it says nothing of NVRTC, which compiles the kernels, nor why there is no card.
+`cupy.cuda.is_available()` is not enough: it says nothing of NVRTC, which compiles kernels, nor why there is no card.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from utxo_index_cpu_fallback.rows import PRICE_LIMIT_USD_MICROS, Rows, check_columns, checked_columns
 
 from .device_rows import Card, Piece
-from .faults import BAD_BUCKET, BAD_HEIGHT, BAD_SAMPLE, BAD_VALUE, UNSORTED, fault_bits
+from .faults import BAD_HEIGHT, BAD_VALUE, UNSORTED, fault_bits
 
 Int64Array = NDArray[np.int64]
 IntArray = NDArray[np.int32] | NDArray[np.int64]
@@ -231,7 +231,7 @@ def _check(card: Card, faults: Any) -> None:
     }.items():
         if bits & bit:
             raise ValueError(what)
-    if bits & (BAD_BUCKET | BAD_SAMPLE) or bits:
+    if bits:
         raise RuntimeError(f"a kernel reports {bits:#x} for what was checked before")
 
 
