@@ -8,14 +8,19 @@
 
 namespace emulator {
 
-inline int run(unsigned n_blocks, unsigned block_size, size_t dynamic_shared, unsigned seed,
-               const std::function<void()>& body) {
+struct Shape {
+    unsigned n_blocks, block_size, most_threads; // of a block, as __launch_bounds__ says
+    size_t dynamic_shared;
+};
+
+inline int run(const Shape& shape, unsigned seed, const std::function<void()>& body) {
+    const unsigned n_blocks = shape.n_blocks, block_size = shape.block_size;
     failure[0] = 0;
     grid_dim = {n_blocks, 1, 1};
     block_dim = {block_size, 1, 1};
-    if (block_size == 0 || block_size > MAX_BLOCK || block_size % WARP) fail("block size", block_size);
+    if (block_size == 0 || block_size > shape.most_threads || block_size % WARP) fail("block size", block_size);
     if (n_blocks == 0) fail("grid size", n_blocks);
-    if (dynamic_shared > MAX_DYNAMIC_SHARED) fail("dynamic shared memory", dynamic_shared);
+    if (shape.dynamic_shared > MAX_DYNAMIC_SHARED) fail("dynamic shared memory", shape.dynamic_shared);
     if (failure[0]) return 1;
     std::mt19937 random(seed);
     std::vector<unsigned> order(n_blocks);
@@ -25,7 +30,7 @@ inline int run(unsigned n_blocks, unsigned block_size, size_t dynamic_shared, un
         std::vector<Block> blocks(std::min(BLOCKS_IN_FLIGHT, n_blocks - first));
         for (unsigned k = 0; k < blocks.size(); k++) {
             blocks[k].index = {order[first + k]};
-            blocks[k].dynamic_shared.assign(dynamic_shared, RUBBISH);
+            blocks[k].dynamic_shared.assign(shape.dynamic_shared, RUBBISH);
             blocks[k].static_shared.assign(MAX_STATIC_SHARED, RUBBISH);
             blocks[k].warps.resize(block_size / WARP);
         }
@@ -35,10 +40,14 @@ inline int run(unsigned n_blocks, unsigned block_size, size_t dynamic_shared, un
 }
 
 template <class... Arguments, size_t... I>
-int launch(void (*kernel)(Arguments...), unsigned n_blocks, unsigned block_size, size_t dynamic_shared, unsigned seed,
-           void** arguments, std::index_sequence<I...>) {
-    return run(n_blocks, block_size, dynamic_shared, seed,
-               [=] { kernel(*reinterpret_cast<Arguments*>(arguments[I])...); });
+int launch(void (*kernel)(Arguments...), const Shape& shape, unsigned seed, void** arguments,
+           std::index_sequence<I...>) {
+    return run(shape, seed, [=] { kernel(*reinterpret_cast<Arguments*>(arguments[I])...); });
+}
+
+template <class... Arguments>
+int launch(void (*kernel)(Arguments...), const Shape& shape, unsigned seed, void** arguments) {
+    return launch(kernel, shape, seed, arguments, std::index_sequence_for<Arguments...>{});
 }
 
 // NumPy's words for the types of a kernel's arguments, as "*i4 u8 ": a pointer to int32s, a uint64.
@@ -61,18 +70,14 @@ const char* signature(void (*)(Arguments...)) {
     return text;
 }
 
-template <class... Arguments>
-std::index_sequence_for<Arguments...> numbers(void (*)(Arguments...)) {
-    return {};
-}
-
 } // namespace emulator
 
 extern "C" const char* emulator_failure() { return emulator::failure; }
 
+// BLOCK_THREADS: the launch bounds of the kernels in the source.
 #define EXPORT_KERNEL(name)                                                                                            \
     extern "C" int launch_##name(unsigned n_blocks, unsigned block_size, size_t dynamic_shared, unsigned seed,         \
                                  void** arguments) {                                                                   \
-        return emulator::launch(name, n_blocks, block_size, dynamic_shared, seed, arguments, emulator::numbers(name)); \
+        return emulator::launch(name, {n_blocks, block_size, BLOCK_THREADS, dynamic_shared}, seed, arguments);         \
     }                                                                                                                  \
     extern "C" const char* signature_##name() { return emulator::signature(name); }
