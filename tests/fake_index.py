@@ -11,6 +11,7 @@ from reference import Block, Coin, Spend, supply_vector
 
 from utxo_index.chains import CHAINS
 from utxo_index.errors import UsageError
+from utxo_index.tables.table_rows import TableRows
 
 FIRST_DAY_UNIX = 1_420_070_400
 """2015-01-01"""
@@ -85,6 +86,16 @@ class FakeIndex:
         for first in range(0, len(coins), 7):
             chunk = coin_columns(coins[first : first + 7])
             yield {name: chunk[name] for name in columns}
+
+    def utxo_rows(self, columns, first_height=0, end_height=None):
+        end_height = self.tip_height + 1 if end_height is None else end_height
+        return TableRows(
+            (id(self), "utxos"),
+            len(self._coins),
+            is_whole=first_height <= 0 and end_height > self.tip_height,
+            columns=columns,
+            read=lambda names: self.read_utxos(names, first_height, end_height),
+        )
 
     def height_of_hash(self, block_hash: bytes) -> int:
         for height in range(self.tip_height + 1):

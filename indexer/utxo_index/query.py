@@ -7,7 +7,7 @@ last bar has no price unless the question brings one (`--spot`, `--extend-last-p
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -173,8 +173,8 @@ def _supply(index: Index, height: int, backend: Backend, row_filter: RowFilter |
     end_height = min(row_filter.end_height, index.tip_height + 1)
     first_height = min(row_filter.first_height, end_height)
 
-    def read_rows(columns: Sequence[str]) -> Iterator[dict[str, NDArray[Any]]]:
-        return index.read_utxos(columns, first_height, end_height)
+    def read_rows(columns: Sequence[str]) -> Iterable[dict[str, NDArray[Any]]]:
+        return index.utxo_rows(columns, first_height, end_height)
 
     return RowSupply(read_rows, row_filter, backend)
 

@@ -121,7 +121,9 @@ def check_row_faults(kernels: Kernels, kernel: str, table: tuple) -> None:
         launcher = Launcher(kernels, seed=k)
         row_filter = FILTERS[(k + 1) % len(FILTERS)]
         expect_faults(
-            f"{kernel}, {bad_row}", bits, lambda: getattr(launcher, kernel)(coins, row_filter, *table)  # noqa: B023
+            f"{kernel}, {bad_row}",
+            bits,
+            lambda: getattr(launcher, kernel)(coins, row_filter, *table),  # noqa: B023
         )
 
 

@@ -25,6 +25,7 @@ from utxo_index.schema import TABLES
 from utxo_index.tables.block_columns import BlockColumns, read_block_column
 from utxo_index.tables.manifest import BUILDING, COMPLETE, FileEntry, Manifest, read_manifest
 from utxo_index.tables.parquet_reader import VerifiedFile
+from utxo_index.tables.table_rows import TableRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -215,6 +216,22 @@ class Index:
             )
         end_height = self.tip_height + 1 if end_height is None else end_height
         return self._rows_between("utxos", columns, first_height, end_height)
+
+    def utxo_rows(self, columns: Sequence[str], first_height: int = 0, end_height: int | None = None) -> TableRows:
+        """The same rows, to be read as often as asked, and known to backends that keep columns between queries.
+
+        Takes and raises what `read_utxos` does, but reads nothing yet.
+        """
+        self.require_utxos()
+        end_height = self.tip_height + 1 if end_height is None else end_height
+        table = (str(self.folder.resolve()), self.manifest.generation, self.tip_hash, "utxos")
+        return TableRows(
+            (table, self.manifest.tables["utxos"].digest),
+            self.n_coins,
+            is_whole=first_height <= 0 and end_height > self.tip_height,
+            columns=columns,
+            read=lambda names: self.read_utxos(names, first_height, end_height),
+        )
 
     def table_stats(self) -> dict[str, tuple[int, int, int]]:
         """(rows, bytes, files) of each table."""
