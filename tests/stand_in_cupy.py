@@ -218,9 +218,9 @@ def make_cupy(machine: Machine) -> ModuleType:
         def __getitem__(self, rows):
             first, end, step = rows.indices(self.shape[0])
             assert step == 1
-            assert len(self.shape) == 1
-            place = self._first + first * self.dtype.itemsize
-            return ndarray(max(end - first, 0), self.dtype, (self._memory, place))
+            row_bytes = self.nbytes // max(self.shape[0], 1)
+            shape = (max(end - first, 0), *self.shape[1:])
+            return ndarray(shape, self.dtype, (self._memory, self._first + first * row_bytes))
 
         def view(self, dtype=None, type=None):
             assert self.nbytes % np.dtype(dtype).itemsize == 0

@@ -19,7 +19,13 @@ PRICE_LIMIT_USD_MICROS = 1 << 53
 Rows = Mapping[str, NDArray[Any]]
 """Columns by name, all of one length; those that `RowFilter.columns` names are read."""
 
-_DTYPES = {"created_height": "int32", "value_sats": "int64", "is_coinbase": "bool", "script_type": "uint8"}
+_DTYPES = {
+    "spent_height": "int32",
+    "created_height": "int32",
+    "value_sats": "int64",
+    "is_coinbase": "bool",
+    "script_type": "uint8",
+}
 
 
 class RowFilter(Protocol):

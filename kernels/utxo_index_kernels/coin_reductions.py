@@ -32,6 +32,9 @@ ROWS_A_THREAD = 4
 SHARED_BUCKETS = 4096
 """With more than these, a block's buckets do not fit its 48 KB of shared memory: 12 bytes each."""
 
+MOST_LAUNCHES = 64
+"""Launches whose totals wait on the card, 67 KB each where it is large, before they are added up."""
+
 _DTYPES = {"created_height": np.int32, "value_sats": np.int64, "is_coinbase": np.uint8, "script_type": np.uint8}
 
 
@@ -183,23 +186,26 @@ class Totals:
     def __init__(self, card: Card, n_sums: int) -> None:
         self._card = card
         self._n_sums = n_sums
+        self._totals = [0] * n_sums
         self._launches: list[Any] = []
 
     def of_blocks(self, n_blocks: int) -> Any:
         """uint64[n_blocks, 2 · n_sums] on the card, for the next launch, which writes all of it."""
+        if len(self._launches) == MOST_LAUNCHES:
+            self.download()
         launcher = self._card.launcher
         self._launches.append(self._card.allocate(lambda: launcher.empty((n_blocks, 2 * self._n_sums), np.uint64)))
         return self._launches[-1]
 
     def download(self) -> list[int]:
-        """The sums over all blocks of all launches."""
-        totals = [0] * self._n_sums
+        """The sums over all blocks of all launches so far."""
         for launch in self._launches:
             halves = self._card.launcher.download(launch).view(np.uint32).astype(np.uint64)  # 2^32 of them fit 64 bits
             of_halves = halves.sum(axis=0).reshape(self._n_sums, 4).tolist()
             for k, parts in enumerate(of_halves):
-                totals[k] += sum(part << shift for part, shift in zip(parts, (0, 32, 64, 96), strict=True))
-        return totals
+                self._totals[k] += sum(part << shift for part, shift in zip(parts, (0, 32, 64, 96), strict=True))
+        self._launches.clear()
+        return self._totals
 
 
 def check_total(value_sats: int) -> None:

@@ -129,7 +129,7 @@ def bucket_supply_by_day(
     """See `utxo_index.backend.Backend.bucket_supply_by_day`."""
     launcher = card.launcher
     n_heights, n_buckets = _n_heights(first_height, end_height), len(base_value)
-    _check_samples(created_value, sample_by_height, n_samples, n_heights)
+    _check_samples(base_value, created_value, sample_by_height, n_samples, n_heights)
     if n_samples * n_buckets >= 1 << 31:
         raise ValueError(f"{n_samples} samples of {n_buckets} buckets: a call takes fewer than 2^31 of both")
     buckets = card.tables.get(
@@ -241,7 +241,11 @@ def _n_heights(first_height: int, end_height: int) -> int:
     return end_height - first_height
 
 
-def _check_samples(created_value: IntArray, sample_by_height: IntArray, n_samples: int, n_heights: int) -> None:
+def _check_samples(
+    base_value: Int64Array, created_value: IntArray, sample_by_height: IntArray, n_samples: int, n_heights: int
+) -> None:
+    if base_value.ndim != 1 or base_value.dtype != np.dtype(np.int64):
+        raise ValueError(f"base_value: expected one dimension of int64, got {base_value.ndim} of {base_value.dtype}")
     check_columns(created_value=created_value, sample_by_height=sample_by_height)
     if len(created_value) != n_heights:
         raise ValueError(f"created_value: expected {n_heights} heights, got {len(created_value)}")
