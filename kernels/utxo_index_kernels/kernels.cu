@@ -387,20 +387,25 @@ EXPORT_KERNEL(bucket_supply)
 // ---------------------------------------------------------------------------------------------------------------------
 // The history: rows of `spends`, in the order of the heights that spent them. A height's rows are one segment.
 
-// first_row[n_heights + 1]: the first row that height first_height + k or a later one spent; in the end, n_rows >= 1.
+// first_row[n_heights + 1]: the first row that height first_height + k or a later one spent, or n_rows. Found by halving:
+// where rows are not in order, which is a fault, it still lies in [0, n_rows].
 KERNEL segment_starts(const int* __restrict__ spent_height, i64 n_rows, int first_height, int n_heights, i64* first_row,
                       u32* faults) {
     u32 found = 0;
-    for (i64 row = (i64)blockIdx.x * blockDim.x + threadIdx.x; row < n_rows; row += (i64)gridDim.x * blockDim.x) {
-        i64 here = (i64)spent_height[row] - first_height;
-        i64 before = row > 0 ? (i64)spent_height[row - 1] - first_height : -1;
-        if (here < 0 || here >= n_heights || before < -1 || before > here) {
-            found |= UNSORTED;
-            continue;
+    i64 thread = (i64)blockIdx.x * blockDim.x + threadIdx.x, n_threads = (i64)gridDim.x * blockDim.x;
+    for (i64 row = thread; row < n_rows; row += n_threads) {
+        int height = spent_height[row];
+        bool is_in_range = height >= first_height && height - first_height < n_heights;
+        if (!is_in_range || (row > 0 && height < spent_height[row - 1])) found |= UNSORTED;
+    }
+    for (i64 k = thread; k <= n_heights; k += n_threads) {
+        i64 low = 0, high = n_rows;
+        while (low < high) {
+            i64 middle = low + (high - low) / 2;
+            if (spent_height[middle] < first_height + k) low = middle + 1;
+            else high = middle;
         }
-        for (i64 k = before + 1; k <= here; k++) first_row[k] = row;
-        if (row == n_rows - 1)
-            for (i64 k = here + 1; k <= n_heights; k++) first_row[k] = n_rows;
+        first_row[k] = low;
     }
     if (found) atomicOr(faults, found);
 }
