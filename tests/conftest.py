@@ -7,6 +7,8 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import cuda_tools
+import emulator
 import pytest
 from filelock import FileLock
 
@@ -17,15 +19,54 @@ numba_cache.prepare()  # before any test module imports numba
 DATA = Path(__file__).parent / "data"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if cuda_tools.missing() and cuda_tools.must_all_run():
+        raise pytest.UsageError(f"under CI=true every test must run; missing here: {', '.join(cuda_tools.missing())}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if cuda_tools.missing():
+        line = f"WARNING: {cuda_tools.INSTEAD}; missing here: {', '.join(cuda_tools.missing())}"
+        terminalreporter.write_line(line, red=True, bold=True)
+
+
 @pytest.fixture(scope="session")
-def unpack(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def emulator_library(shared_folder: Path) -> Callable[[str], Path]:
+    """`emulator_library("fibres")`: the CUDA kernels built for the CPU, once a run, for an engine of `emulator`."""
+
+    def library(engine: str) -> Path:
+        if emulator.compiler() is None:
+            pytest.skip("no g++")
+        place = shared_folder / f"kernels-{engine}.so"
+        with FileLock(shared_folder / f"{place.name}.lock"):
+            if not place.exists():
+                emulator.build(place.with_suffix(".unfinished"), engine=engine).rename(place)
+        return place
+
+    return library
+
+
+@pytest.fixture(scope="session")
+def emulated_kernels(emulator_library: Callable[[str], Path]) -> emulator.Kernels:
+    """The CUDA kernels by name, each to be called as on a GPU."""
+    return emulator.Kernels(emulator_library("fibres"))
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def unpack(shared_folder: Path) -> Callable[[str], Path]:
     """`unpack("main_xor")`, `unpack("main_truth")`, `unpack("first439_datadir")`: the folder with the archive's files.
 
     The block files for a chain's archive (the databases beside them stay packed). Unpacked once, whatever number of
     workers asks: nobody may change what lies there; copy it first.
     """
-    base = tmp_path_factory.getbasetemp()
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "unpacked"
+    shared = shared_folder / "unpacked"
     shared.mkdir(exist_ok=True)
 
     def folder(name: str) -> Path:
