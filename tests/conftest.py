@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import sys
@@ -10,6 +9,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cuda_tools
 import emulator
 import pytest
 import stand_in_cupy
@@ -26,27 +26,43 @@ numba_cache.prepare()  # before any test module imports numba
 DATA = Path(__file__).parent / "data"
 
 
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all workers of this run share."""
-    base = tmp_path_factory.getbasetemp()
-    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+def pytest_configure(config: pytest.Config) -> None:
+    if cuda_tools.missing() and cuda_tools.must_all_run():
+        raise pytest.UsageError(f"under CI=true every test must run; missing here: {', '.join(cuda_tools.missing())}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if cuda_tools.missing():
+        line = f"WARNING: {cuda_tools.INSTEAD}; missing here: {', '.join(cuda_tools.missing())}"
+        terminalreporter.write_line(line, red=True, bold=True)
 
 
 @pytest.fixture(scope="session")
-def emulated_kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    """The CUDA kernels as a library for the CPU, compiled once a run."""
-    library = shared_folder(tmp_path_factory) / "kernels.so"
-    with FileLock(library.with_suffix(".lock")):
-        if not library.exists():
-            unfinished = emulator.build(library.with_suffix(".unfinished"))
-            unfinished.rename(library)
-    return ctypes.CDLL(str(library))
+def emulator_library(shared_folder: Path) -> Callable[[str], Path]:
+    """`emulator_library("fibres")`: the CUDA kernels built for the CPU, once a run, for an engine of `emulator`."""
+
+    def library(engine: str) -> Path:
+        if emulator.compiler() is None:
+            pytest.skip("no g++")
+        place = shared_folder / f"kernels-{engine}.so"
+        with FileLock(shared_folder / f"{place.name}.lock"):
+            if not place.exists():
+                emulator.build(place.with_suffix(".unfinished"), engine=engine).rename(place)
+        return place
+
+    return library
+
+
+@pytest.fixture(scope="session")
+def emulated_kernels(emulator_library: Callable[[str], Path]) -> emulator.Kernels:
+    """The CUDA kernels by name, each to be called as on a GPU."""
+    return emulator.Kernels(emulator_library("fibres"))
 
 
 @pytest.fixture
-def machine(emulated_kernels: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> Iterator[stand_in_cupy.Machine]:
+def machine(emulated_kernels: emulator.Kernels, monkeypatch: pytest.MonkeyPatch) -> Iterator[stand_in_cupy.Machine]:
     """A card that is a stand-in: `import cupy` gives it, the emulator runs its kernels. What it is may be changed."""
-    machine = stand_in_cupy.Machine(launch=stand_in_cupy.emulated(emulated_kernels, emulator.Kernel))
+    machine = stand_in_cupy.Machine(launch=stand_in_cupy.emulated(emulated_kernels))
     monkeypatch.setitem(sys.modules, "cupy", stand_in_cupy.make_cupy(machine))
     for name in (BACKEND_VARIABLE, MEMORY_VARIABLE, "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
@@ -60,13 +76,20 @@ def machine(emulated_kernels: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 @pytest.fixture(scope="session")
-def unpack(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def unpack(shared_folder: Path) -> Callable[[str], Path]:
     """`unpack("main_xor")`, `unpack("main_truth")`, `unpack("first439_datadir")`: the folder with the archive's files.
 
     The block files for a chain's archive (the databases beside them stay packed). Unpacked once, whatever number of
     workers asks: nobody may change what lies there; copy it first.
     """
-    shared = shared_folder(tmp_path_factory) / "unpacked"
+    shared = shared_folder / "unpacked"
     shared.mkdir(exist_ok=True)
 
     def folder(name: str) -> Path:

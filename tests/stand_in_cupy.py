@@ -10,14 +10,15 @@ test_stand_in_cupy.py holds names and signatures to the real package.
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+from emulator import Kernels
 
 
 class CUDARuntimeError(RuntimeError):
@@ -53,7 +54,7 @@ class MisuseError(AssertionError):
 class Machine:
     """What the test says about driver and card, and what happened there.
 
-    kernels : the compiled emulator library, and the class that launches from it
+    launch : runs a kernel: name, grid, block, arguments, bytes of shared memory
     order : "late", "early", or the seed of a random order
     fail_kernel : the status that a kernel of this name ends with
     """
@@ -383,14 +384,12 @@ def make_cupy(machine: Machine) -> ModuleType:
     return cupy
 
 
-def emulated(library: Path, kernel_class) -> Callable[[str, tuple, tuple, tuple, int], None]:
-    """Launches from the emulator's library, in another order of threads each time."""
-    kernels: dict = {}
+def emulated(kernels: Kernels) -> Callable[[str, tuple, tuple, tuple, int], None]:
+    """Launches under the emulator, in another order of threads each time."""
     random = Random(1)
+    known = functools.cache(kernels.__getitem__)
 
     def launch(name, grid, block, arguments, shared_mem):
-        if name not in kernels:
-            kernels[name] = kernel_class(library, name)
-        kernels[name](grid, block, arguments, shared_mem=shared_mem, seed=random.randrange(1 << 31))
+        known(name)(grid, block, arguments, shared_mem=shared_mem, seed=random.randrange(1 << 31))
 
     return launch

@@ -19,8 +19,9 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef long long i64;
 
-#define KERNEL extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, 4)
 #define BLOCK_THREADS 256
+// So many blocks a multiprocessor at least: with 65,536 registers, 4 leave a thread 64, and 3 leave it 80.
+#define KERNEL(n_blocks) extern "C" __global__ void __launch_bounds__(BLOCK_THREADS, n_blocks)
 #define BLOCK_WARPS 8
 #define WARP 32
 #define ALL_LANES 0xffffffffu
@@ -34,6 +35,11 @@ typedef long long i64;
 #define BAD_SAMPLE 32u
 
 #define VALUE_BITS 51 // no coin reaches 2^51 satoshis
+
+// Shared out among all threads of the grid, one each a trip. Not unrolled: the compiler would divide to count trips.
+#define FOR_EACH(i, n)                                                                                                 \
+    _Pragma("unroll 1") for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < (n);                              \
+                             i += (i64)gridDim.x * blockDim.x)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Sums
@@ -208,8 +214,8 @@ struct SharedBins {
     }
 };
 
-// Add a warp's rows to the bins of their keys; a key of -1 is none. Rows of one block of the chain lie together, so most
-// threads hold one key (one addition), and many warps do (one addition for 128 rows).
+// Add a warp's rows to the bins of their keys; a key of -1 is none. Rows of one block of the chain lie together, so
+// most threads hold one key (one addition), and many warps do (one addition for 128 rows).
 template <class Bins>
 __device__ __forceinline__ void add_rows(const FourRows& rows, const int (&key)[4], const Bins& bins) {
     bool one_key = key[0] == key[1] && key[1] == key[2] && key[2] == key[3];
@@ -241,8 +247,8 @@ __device__ __forceinline__ void add_rows(const FourRows& rows, const int (&key)[
 // ---------------------------------------------------------------------------------------------------------------------
 // Reductions over rows of `utxos`. total[gridDim.x][2]: all satoshis kept, which the host checks against 2^63.
 
-KERNEL supply_by_height(ROWS, FILTER, int n_heights, u64* sats_by_height, u64* coins_by_height, u64* total,
-                        u32* faults) {
+KERNEL(4) supply_by_height(ROWS, FILTER, int n_heights, u64* sats_by_height, u64* coins_by_height, u64* total,
+                           u32* faults) {
     const RowSource source = ROW_SOURCE;
     const GlobalBins bins = {sats_by_height, coins_by_height};
     Sum128 sums[1] = {{0, 0}};
@@ -282,8 +288,8 @@ __device__ __forceinline__ void add_buckets(const RowSource& source, const int* 
 }
 
 // Buckets of the block in shared memory, 12 bytes each, added to the global ones at the end.
-KERNEL bucket_supply_rows(ROWS, FILTER, const int* __restrict__ bucket_by_height, int n_heights, int n_buckets,
-                          u64* sats_by_bucket, u64* coins_by_bucket, u64* total, u32* faults) {
+KERNEL(4) bucket_supply_rows(ROWS, FILTER, const int* __restrict__ bucket_by_height, int n_heights, int n_buckets,
+                             u64* sats_by_bucket, u64* coins_by_bucket, u64* total, u32* faults) {
     const RowSource source = ROW_SOURCE;
     DYNAMIC_SHARED(u32, words);
     const SharedBins bins = {words, words + n_buckets, words + 2 * n_buckets};
@@ -300,8 +306,8 @@ KERNEL bucket_supply_rows(ROWS, FILTER, const int* __restrict__ bucket_by_height
 EXPORT_KERNEL(bucket_supply_rows)
 
 // The same for more buckets than shared memory holds.
-KERNEL bucket_supply_rows_wide(ROWS, FILTER, const int* __restrict__ bucket_by_height, int n_heights, int n_buckets,
-                               u64* sats_by_bucket, u64* coins_by_bucket, u64* total, u32* faults) {
+KERNEL(4) bucket_supply_rows_wide(ROWS, FILTER, const int* __restrict__ bucket_by_height, int n_heights,
+                                  int n_buckets, u64* sats_by_bucket, u64* coins_by_bucket, u64* total, u32* faults) {
     const RowSource source = ROW_SOURCE;
     const GlobalBins bins = {sats_by_bucket, coins_by_bucket};
     add_buckets(source, bucket_by_height, n_buckets, bins, total, faults);
@@ -309,8 +315,8 @@ KERNEL bucket_supply_rows_wide(ROWS, FILTER, const int* __restrict__ bucket_by_h
 EXPORT_KERNEL(bucket_supply_rows_wide)
 
 // sums[gridDim.x][8]: value, value * price, value * age, coins; low and high each.
-KERNEL cost_basis_sums(ROWS, FILTER, const i64* __restrict__ price_usd_micros, int n_heights, u64* partial,
-                       u32* faults) {
+KERNEL(4) cost_basis_sums(ROWS, FILTER, const i64* __restrict__ price_usd_micros, int n_heights, u64* partial,
+                          u32* faults) {
     const RowSource source = ROW_SOURCE;
     Sum128 sums[4] = {{0, 0}, {0, 0}, {0, 0}, {0, 0}};
     u32 coins = 0, found = 0;
@@ -338,11 +344,11 @@ EXPORT_KERNEL(cost_basis_sums)
 
 // Subtract spent coins, one row a thread. What lies in the vector can only fall, so the first row that takes more than
 // there is finds less than it takes, in whatever order they come: no sum can wrap around unseen.
-KERNEL supply_at(const int* __restrict__ spent_created_height, const i64* __restrict__ spent_sats,
-                 const i64* __restrict__ spent_coins, i64 n_rows, int n_heights, u64* sats_by_height,
-                 u64* coins_by_height, u32* faults) {
+KERNEL(4) supply_at(const int* __restrict__ spent_created_height, const i64* __restrict__ spent_sats,
+                    const i64* __restrict__ spent_coins, i64 n_rows, int n_heights, u64* sats_by_height,
+                    u64* coins_by_height, u32* faults) {
     u32 found = 0;
-    for (i64 row = (i64)blockIdx.x * blockDim.x + threadIdx.x; row < n_rows; row += (i64)gridDim.x * blockDim.x) {
+    FOR_EACH(row, n_rows) {
         int height = spent_created_height[row];
         i64 sats = spent_sats[row], coins = spent_coins[row];
         bool bad_height = (u32)height >= (u32)n_heights, bad_value = sats < 0 || coins < 0;
@@ -357,13 +363,13 @@ KERNEL supply_at(const int* __restrict__ spent_created_height, const i64* __rest
 EXPORT_KERNEL(supply_at)
 
 // Blocks of one day have one price: neighbours mostly share a bucket, and a warp that does adds once.
-KERNEL bucket_supply(const i64* __restrict__ value_sats, const i64* __restrict__ n_coins,
-                     const int* __restrict__ bucket_by_height, i64 n_heights, int n_buckets, u64* sats_by_bucket,
-                     u64* coins_by_bucket, u32* faults) {
+KERNEL(4) bucket_supply(const i64* __restrict__ value_sats, const i64* __restrict__ n_coins,
+                        const int* __restrict__ bucket_by_height, i64 n_heights, int n_buckets, u64* sats_by_bucket,
+                        u64* coins_by_bucket, u32* faults) {
     u32 found = 0;
-    i64 step = (i64)gridDim.x * blockDim.x;
     i64 warp_first = (i64)blockIdx.x * blockDim.x + threadIdx.x - lane_of_thread();
-    for (; warp_first < n_heights; warp_first += step) {
+#pragma unroll 1
+    for (; warp_first < n_heights; warp_first += (i64)gridDim.x * blockDim.x) {
         i64 height = warp_first + lane_of_thread();
         bool is_row = height < n_heights;
         int bucket = is_row ? bucket_by_height[height] : -1;
@@ -387,20 +393,24 @@ EXPORT_KERNEL(bucket_supply)
 // ---------------------------------------------------------------------------------------------------------------------
 // The history: rows of `spends`, in the order of the heights that spent them. A height's rows are one segment.
 
-// first_row[n_heights + 1]: the first row that height first_height + k or a later one spent; in the end, n_rows >= 1.
-KERNEL segment_starts(const int* __restrict__ spent_height, i64 n_rows, int first_height, int n_heights, i64* first_row,
-                      u32* faults) {
+// first_row[n_heights + 1]: the first row that height first_height + k or a later one spent, or n_rows. Found by
+// halving: where rows are not in order, which is a fault, it still lies in [0, n_rows].
+KERNEL(4) segment_starts(const int* __restrict__ spent_height, i64 n_rows, int first_height, int n_heights,
+                         i64* first_row, u32* faults) {
     u32 found = 0;
-    for (i64 row = (i64)blockIdx.x * blockDim.x + threadIdx.x; row < n_rows; row += (i64)gridDim.x * blockDim.x) {
-        i64 here = (i64)spent_height[row] - first_height;
-        i64 before = row > 0 ? (i64)spent_height[row - 1] - first_height : -1;
-        if (here < 0 || here >= n_heights || before < -1 || before > here) {
-            found |= UNSORTED;
-            continue;
+    FOR_EACH(row, n_rows) {
+        int height = spent_height[row];
+        bool is_in_range = height >= first_height && height - first_height < n_heights;
+        if (!is_in_range || (row > 0 && height < spent_height[row - 1])) found |= UNSORTED;
+    }
+    FOR_EACH(k, (i64)n_heights + 1) {
+        i64 low = 0, high = n_rows;
+        while (low < high) {
+            i64 middle = low + (high - low) / 2;
+            if (spent_height[middle] < first_height + k) low = middle + 1;
+            else high = middle;
         }
-        for (i64 k = before + 1; k <= here; k++) first_row[k] = row;
-        if (row == n_rows - 1)
-            for (i64 k = here + 1; k <= n_heights; k++) first_row[k] = n_rows;
+        first_row[k] = low;
     }
     if (found) atomicOr(faults, found);
 }
@@ -414,6 +424,15 @@ EXPORT_KERNEL(segment_starts)
 #define FOR_EACH_SEGMENT(k)                                                                                            \
     for (int k = (int)((blockIdx.x * blockDim.x + threadIdx.x) / WARP); k < n_heights;                                 \
          k += (int)(gridDim.x * blockDim.x / WARP))
+
+struct Segment {
+    const int* created_height;
+    const i64* value_sats;
+    int n_rows;
+    __device__ __forceinline__ Segment(const i64* first_row, const int* created_height, const i64* value_sats, int k)
+        : created_height(created_height + first_row[k]), value_sats(value_sats + first_row[k]),
+          n_rows((int)(first_row[k + 1] - first_row[k])) {}
+};
 
 // What is wrong with a row of a segment; 0: nothing.
 __device__ __forceinline__ u32 spend_faults(int created_height, u64 value, int spent_height) {
@@ -429,19 +448,19 @@ __device__ __forceinline__ void add_to(u64* sum, Sum128 more) {
 // price_and_clock[height][2]: micro-USD, seconds; side by side, as a row needs both of one height.
 // sums[n_heights][13]: value; value of priced, of cheaper, of dearer coins; value * price, value * profit,
 // value * age in blocks, in seconds. Low and high each, but for the three in the middle, which the first one bounds.
-KERNEL spend_sums(SEGMENTS, const i64* __restrict__ price_and_clock, u64* sums, u32* faults) {
+KERNEL(3) spend_sums(SEGMENTS, const i64* __restrict__ price_and_clock, u64* sums, u32* faults) {
     u32 found = 0;
     const longlong2* by_height = reinterpret_cast<const longlong2*>(price_and_clock);
     FOR_EACH_SEGMENT(k) {
         int height = first_height + k;
-        i64 end_row = first_row[k + 1];
-        if (first_row[k] == end_row) continue;
+        const Segment segment(first_row, created_height, value_sats, k);
+        if (segment.n_rows <= 0) continue;
         longlong2 here = by_height[height];
         Sum128 spent = {0, 0}, cost = {0, 0}, profit = {0, 0}, age_blocks = {0, 0}, age_seconds = {0, 0};
         u64 priced = 0, cheaper = 0, dearer = 0;
-        for (i64 row = first_row[k] + lane_of_thread(); row < end_row; row += WARP) {
-            int created = created_height[row];
-            u64 value = (u64)value_sats[row];
+        for (int row = lane_of_thread(); row < segment.n_rows; row += WARP) {
+            int created = segment.created_height[row];
+            u64 value = (u64)segment.value_sats[row];
             u32 wrong = spend_faults(created, value, height);
             found |= wrong;
             if (wrong) continue;
@@ -475,18 +494,18 @@ KERNEL spend_sums(SEGMENTS, const i64* __restrict__ price_and_clock, u64* sums, 
 EXPORT_KERNEL(spend_sums)
 
 // Coins created at or after first_young_height[height]. sums[n_heights][4]: value, value * price; low and high each.
-KERNEL cohort_sums(SEGMENTS, const i64* __restrict__ price_usd_micros, const int* __restrict__ first_young_height,
-                   u64* sums, u64* young_sats_by_created, u32* faults) {
+KERNEL(4) cohort_sums(SEGMENTS, const i64* __restrict__ price_usd_micros, const int* __restrict__ first_young_height,
+                      u64* sums, u64* young_sats_by_created, u32* faults) {
     u32 found = 0;
     FOR_EACH_SEGMENT(k) {
         int height = first_height + k;
-        i64 end_row = first_row[k + 1];
-        if (first_row[k] == end_row) continue;
+        const Segment segment(first_row, created_height, value_sats, k);
+        if (segment.n_rows <= 0) continue;
         int first_young = first_young_height[height];
         Sum128 young = {0, 0}, cost = {0, 0};
-        for (i64 row = first_row[k] + lane_of_thread(); row < end_row; row += WARP) {
-            int created = created_height[row];
-            u64 value = (u64)value_sats[row];
+        for (int row = lane_of_thread(); row < segment.n_rows; row += WARP) {
+            int created = segment.created_height[row];
+            u64 value = (u64)segment.value_sats[row];
             u32 wrong = spend_faults(created, value, height);
             found |= wrong;
             if (wrong || created < first_young) continue;
@@ -512,10 +531,10 @@ struct LosingBins {
 
 // delta[n_samples][n_buckets] -= the value of each row, at the sample of the height that spent it and the bucket of the
 // one that created it. Samples never fall with the height: rows that lie together mostly share both.
-KERNEL spent_by_sample(const int* __restrict__ spent_height, const int* __restrict__ created_height,
-                       const i64* __restrict__ values, i64 n_rows, const int* __restrict__ sample_by_height,
-                       const int* __restrict__ bucket_by_height, int first_height, int n_heights, int n_samples,
-                       int n_buckets, u64* delta, u32* faults) {
+KERNEL(4) spent_by_sample(const int* __restrict__ spent_height, const int* __restrict__ created_height,
+                          const i64* __restrict__ values, i64 n_rows, const int* __restrict__ sample_by_height,
+                          const int* __restrict__ bucket_by_height, int first_height, int n_heights, int n_samples,
+                          int n_buckets, u64* delta, u32* faults) {
     const LosingBins bins = {delta};
     u32 found = 0;
     FOR_EACH_TRIP(first, n_rows) {
@@ -549,11 +568,11 @@ KERNEL spent_by_sample(const int* __restrict__ spent_height, const int* __restri
 EXPORT_KERNEL(spent_by_sample)
 
 // delta[n_samples][n_buckets] += what each height created, at its sample and its bucket.
-KERNEL created_by_sample(const i64* __restrict__ created_values, const int* __restrict__ sample_by_height,
-                         const int* __restrict__ bucket_by_height, int first_height, int n_heights, int n_samples,
-                         int n_buckets, u64* delta, u32* faults) {
+KERNEL(4) created_by_sample(const i64* __restrict__ created_values, const int* __restrict__ sample_by_height,
+                            const int* __restrict__ bucket_by_height, int first_height, int n_heights, int n_samples,
+                            int n_buckets, u64* delta, u32* faults) {
     u32 found = 0;
-    for (i64 k = (i64)blockIdx.x * blockDim.x + threadIdx.x; k < n_heights; k += (i64)gridDim.x * blockDim.x) {
+    FOR_EACH(k, n_heights) {
         int sample = sample_by_height[k], bucket = bucket_by_height[first_height + k];
         if ((u32)sample >= (u32)n_samples) found |= BAD_SAMPLE;
         else if (bucket < -1 || bucket >= n_buckets) found |= BAD_BUCKET;
@@ -564,9 +583,8 @@ KERNEL created_by_sample(const i64* __restrict__ created_values, const int* __re
 EXPORT_KERNEL(created_by_sample)
 
 // From differences to states: values[s][bucket] = base[bucket] + values[0][bucket] + ... + values[s][bucket].
-KERNEL sum_over_samples(const u64* __restrict__ base, int n_samples, int n_buckets, u64* values) {
-    for (int bucket = (int)(blockIdx.x * blockDim.x + threadIdx.x); bucket < n_buckets;
-         bucket += (int)(gridDim.x * blockDim.x)) {
+KERNEL(4) sum_over_samples(const u64* __restrict__ base, int n_samples, int n_buckets, u64* values) {
+    FOR_EACH(bucket, n_buckets) {
         u64 sum = base[bucket];
         for (int sample = 0; sample < n_samples; sample++) {
             i64 place = (i64)sample * n_buckets + bucket;

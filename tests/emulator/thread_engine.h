@@ -127,26 +127,57 @@ inline void leave() {
     if (block.barrier.n_arrived) give_up("thread left while others wait at __syncthreads of line", block.barrier.line);
 }
 
-// Run the blocks to their ends.
-inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, const std::function<void()>& body) {
-    unsigned n_lanes = blocks.size() * block_dim.x;
-    std::vector<Lane> lanes(n_lanes);
-    std::vector<unsigned> order(n_lanes);
-    for (unsigned i = 0; i < n_lanes; i++) {
-        lanes[i].thread = {i % block_dim.x};
-        lanes[i].block = &blocks[i / block_dim.x];
-        order[i] = i;
+// Threads that run one launch after another: to start them anew takes longer than a kernel does.
+class Crew {
+  public:
+    // Every lane on a thread of its own, to their ends.
+    void run(std::vector<Lane>& lanes, const std::function<void()>& body) {
+        std::unique_lock<std::mutex> lock(lock_);
+        lanes_ = lanes.data();
+        body_ = &body;
+        n_lanes_ = n_running_ = lanes.size();
+        launch_++;
+        for (; n_threads_ < lanes.size(); n_threads_++) std::thread(&Crew::work, this, n_threads_, launch_ - 1).detach();
+        called_.notify_all();
+        finished_.wait(lock, [&] { return n_running_ == 0; });
+        n_lanes_ = 0; // who was not needed may wake up only now
     }
-    std::shuffle(order.begin(), order.end(), random);
-    std::vector<std::thread> threads;
-    for (unsigned i : order) {
-        threads.emplace_back([&body, lane = &lanes[i]] {
-            current = lane;
+
+  private:
+    void work(size_t number, unsigned long seen) {
+        std::unique_lock<std::mutex> lock(lock_);
+        for (;;) {
+            called_.wait(lock, [&] { return launch_ != seen; });
+            seen = launch_;
+            if (number >= n_lanes_) continue;
+            current = &lanes_[number];
+            const std::function<void()>& body = *body_;
+            lock.unlock();
             body();
             leave();
-        });
+            lock.lock();
+            if (--n_running_ == 0) finished_.notify_one();
+        }
     }
-    for (std::thread& thread : threads) thread.join();
+
+    std::mutex lock_;
+    std::condition_variable called_, finished_;
+    Lane* lanes_ = nullptr;
+    const std::function<void()>* body_ = nullptr;
+    size_t n_lanes_ = 0, n_running_ = 0, n_threads_ = 0;
+    unsigned long launch_ = 0;
+};
+
+// Run the blocks to their ends.
+inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, const std::function<void()>& body) {
+    static Crew* crew = new Crew; // never destroyed: its threads wait for the next launch until the process ends
+    std::vector<Lane> lanes(blocks.size() * block_dim.x);
+    for (unsigned i = 0; i < lanes.size(); i++) {
+        lanes[i].thread = {i % block_dim.x};
+        lanes[i].block = &blocks[i / block_dim.x];
+    }
+    std::shuffle(lanes.begin(), lanes.end(), random);
+    crew->run(lanes, body);
     return true;
 }
 

@@ -104,7 +104,9 @@ def _of_vectors(rng: np.random.Generator, n_heights: int) -> Iterator[Case]:
     n_base = int(rng.integers(0, n_heights + 1))
     sats, n_coins = rng.integers(0, 1 << 51, n_heights), rng.integers(0, 1 << 31, n_heights)
     for kind in ("some", "all", "none"):
-        spent = np.flatnonzero(rng.random(n_heights) < 0.5) if kind == "some" else np.arange(n_heights * (kind == "all"))
+        spent = (
+            np.flatnonzero(rng.random(n_heights) < 0.5) if kind == "some" else np.arange(n_heights * (kind == "all"))
+        )
         spent_sats = sats[spent] if kind == "all" else sats[spent] // 3
         spent_coins = n_coins[spent] if kind == "all" else n_coins[spent] // 3
         order = rng.permutation(2 * len(spent))
@@ -121,7 +123,12 @@ def _of_vectors(rng: np.random.Generator, n_heights: int) -> Iterator[Case]:
 def _wrong(rng: np.random.Generator) -> Iterator[Case]:
     """What every backend refuses."""
     everything = RowFilter()
-    for name, value in (("created_height", N_HEIGHTS), ("created_height", -1), ("value_sats", -1), ("value_sats", 1 << 51)):
+    for name, value in (
+        ("created_height", N_HEIGHTS),
+        ("created_height", -1),
+        ("value_sats", -1),
+        ("value_sats", 1 << 51),
+    ):
         for place in (0, 4096, 5000):
             rows = coins(rng, 5001, N_HEIGHTS, "ascending", "random")
             rows[name][place] = value

@@ -44,7 +44,9 @@ def coins(rng: np.random.Generator, n_rows: int, n_heights: int, order: str, val
     }
 
 
-def spends(rng: np.random.Generator, n_rows: int, first_height: int, end_height: int, order: str, values: str) -> Columns:
+def spends(
+    rng: np.random.Generator, n_rows: int, first_height: int, end_height: int, order: str, values: str
+) -> Columns:
     """Rows of `spends`, by spent height in [first_height, end_height).
 
     order : of spent heights: "ascending", "one" (all in the last block), "sparse" (in a few blocks)
