@@ -232,6 +232,10 @@ def make_cupy(machine: Machine) -> ModuleType:
             n_bytes = self._memory.extent.bytes[self._first : self._first + self.nbytes]
             return n_bytes.view(self.dtype).reshape(self.shape)
 
+        @property
+        def data(self):
+            return MemoryPointer(self)
+
         def set(self, arr, stream=None):
             if not isinstance(arr, np.ndarray):
                 raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
@@ -259,6 +263,15 @@ def make_cupy(machine: Machine) -> ModuleType:
             assert blocking
             run_until(op)
             return target
+
+    class MemoryPointer:
+        def __init__(self, mem, offset=0):
+            self._array = mem
+
+        def copy_from_device_async(self, src, size, stream=None):
+            target, source = self._array._host().view(np.uint8), src._array._host().view(np.uint8)
+            extents = self._array._memory.extent, src._array._memory.extent
+            stream._add(_Op(stream, lambda: np.copyto(target[:size], source[:size]), extents))
 
     def empty(shape, dtype=float, order="C"):
         return ndarray(shape, dtype)
@@ -364,6 +377,7 @@ def make_cupy(machine: Machine) -> ModuleType:
         Stream=Stream,
         Event=Event,
         Device=Device,
+        MemoryPointer=MemoryPointer,
         MemoryPool=MemoryPool,
         PinnedMemoryPool=PinnedMemoryPool,
         get_elapsed_time=get_elapsed_time,

@@ -28,6 +28,7 @@ COMMANDS = {
     **{metric.name.replace("_", "-"): f"utxo_index.cli.queries:{metric.name}" for metric in METRICS},
     "export": "utxo_index.cli.export:export",
     "verify": "utxo_index.cli.verify:verify",
+    "selftest": "utxo_index.cli.selftest:selftest",
     "warmup": "utxo_index.cli.warmup:warmup",
     "completion": "utxo_index.cli.completion:completion",
     "help": "utxo_index.cli.help:help_command",

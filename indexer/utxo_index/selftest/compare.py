@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from utxo_index.errors import BackendUnavailable
 from utxo_index.selftest.cases import Case
 
 if TYPE_CHECKING:
@@ -50,11 +51,13 @@ def compare(cases: Iterable[Case], backends: Sequence[Backend], comparison: Comp
 
 
 def answer(backend: Backend, case: Case) -> Any:
-    """What the backend returns, or the text "refused" where it raises ValueError."""
+    """What the backend returns, or a text: "refused" where it raises ValueError, what it says where it fails."""
     try:
         return getattr(backend, case.reduction)(*case.arguments)
     except ValueError:
         return "refused"
+    except BackendUnavailable as error:
+        return f"failed ({error.what})"
 
 
 def first_difference(expected: Any, found: Any) -> str | None:
