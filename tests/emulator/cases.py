@@ -38,8 +38,8 @@ LARGEST_PRICE = 2**53 - 1
 EVERYTHING = RowFilter()
 FILTERS = (
     EVERYTHING,
-    RowFilter(min_value_sats=1000),
-    RowFilter(end_value_sats=10**6),
+    RowFilter(min_value_sats=999),
+    RowFilter(end_value_sats=999),
     RowFilter(script_type_mask=1 << 1 | 1 << 31 | 1 << 32 | 1 << 255),
     RowFilter(is_coinbase=True),
     RowFilter(is_coinbase=False),
@@ -121,9 +121,12 @@ def check_row_faults(kernels: Kernels, kernel: str, table: tuple) -> None:
         coins[(0, 130, 256, 260)[k % 4]] = bad_row  # first; in the middle; in the tail
         launcher = Launcher(kernels, seed=k)
         row_filter = FILTERS[(k + 1) % len(FILTERS)]
-        expect_faults(
-            f"{kernel}, {bad_row}", bits, lambda: getattr(launcher, kernel)(coins, row_filter, *table)  # noqa: B023
-        )
+        call = getattr(launcher, kernel)
+        expect_faults(f"{kernel}, {bad_row}", bits, lambda: call(coins, row_filter, *table))  # noqa: B023
+    coins = [Coin(-1, 0), *[Coin(0, 1)] * 259, Coin(0, -1)]
+    for seed in range(4):  # whichever comes last
+        call = getattr(Launcher(kernels, seed=seed), kernel)
+        expect_faults(f"{kernel}, two faults", BAD_HEIGHT | BAD_VALUE, lambda: call(coins, EVERYTHING, *table))  # noqa: B023
 
 
 def supply_by_height(kernels: Kernels, effort: Effort) -> None:
