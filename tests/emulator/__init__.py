@@ -39,7 +39,7 @@ def build(library: Path, source: Path = KERNELS_SOURCE, engine: str = "fibres", 
     """
     warnings = _WARNINGS if warn else ("-w",)
     command = [compiler() or "g++", *_OPTIONS, *warnings, *ENGINES[engine], "-o", str(library), str(source)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
     return library
 
 

@@ -84,8 +84,8 @@ __attribute__((noinline)) inline void give_a_turn(Lane& lane, char* stack, size_
     setcontext(&context);
 }
 
-// Run the blocks to their ends; false: they wait for ever. Every lane in turn, in a new order each time, or (with an odd
-// seed) one warp as far as it goes before the next one: both happen on a GPU, and each finds what the other does not.
+// Run the blocks to their ends; false: they wait for ever. Every lane in turn, in a new order each time, or (with an
+// odd seed) one warp as far as it goes before the next one: both happen on a GPU, and each finds what the other misses.
 inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, bool warp_by_warp,
                        const std::function<void()>& body) {
     const size_t STACK = 64 * 1024;

@@ -22,7 +22,7 @@ Spends = Sequence[tuple[int, int, int]]
 """(spent height, created height, satoshis)"""
 
 
-class Faults(Exception):  # noqa: N818
+class Faults(Exception):
     """What the kernels found wrong: `bits`."""
 
     def __init__(self, bits: int) -> None:

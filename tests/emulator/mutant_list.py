@@ -274,34 +274,70 @@ HISTORY = (
     Mutant("heights beyond the range pass", "height - first_height < n_heights;", "true;", SEGMENT_KERNELS),
     Mutant("one row in 31 twice (spend_sums)", "row += WARP)", "row += WARP - 1)", ("spend_sums",)),
     Mutant("one row in 31 twice (cohort_sums)", "row += WARP)", "row += WARP - 1)", ("cohort_sums",), occurrence=1),
-    Mutant("segments of a block, not of the grid", "k += (int)(gridDim.x * blockDim.x / WARP)",
-           "k += (int)(blockDim.x / WARP)", SEGMENT_KERNELS),
+    Mutant(
+        "segments of a block, not of the grid",
+        "k += (int)(gridDim.x * blockDim.x / WARP)",
+        "k += (int)(blockDim.x / WARP)",
+        SEGMENT_KERNELS,
+    ),
     Mutant("a cut height's first part lost", "more.add(sum[0], sum[1]);", "", SEGMENT_KERNELS),
-    Mutant("every lane adds a segment's sums", "if (lane_of_thread() == 0) {\n            u64* out", "{\n            u64* out",
-           ("spend_sums",)),
+    Mutant(
+        "every lane adds a segment's sums",
+        "if (lane_of_thread() == 0) {\n            u64* out",
+        "{\n            u64* out",
+        ("spend_sums",),
+    ),
     Mutant("an equal price is a dearer one", "then.x > here.x", "then.x >= here.x", ("spend_sums",)),
     Mutant("an equal price is a cheaper one", "then.x < here.x", "then.x <= here.x", ("spend_sums",)),
     Mutant("a price of 0 is a price", "if (then.x > 0)", "if (then.x >= 0)", ("spend_sums",)),
     Mutant("loss for profit", "(here.x - then.x)", "(then.x - here.x)", ("spend_sums",)),
     Mutant("seconds since 1970", "(here.y - then.y)", "(here.y)", ("spend_sums",)),
-    Mutant("coins of the future pass", "(u32)created_height > (u32)spent_height", "created_height < 0", SEGMENT_KERNELS),
+    Mutant(
+        "coins of the future pass", "(u32)created_height > (u32)spent_height", "created_height < 0", SEGMENT_KERNELS
+    ),
     Mutant("bad spends index memory", "if (wrong) continue;", "", ("spend_sums",)),
     Mutant("the first young height is old", "created < first_young", "created <= first_young", ("cohort_sums",)),
-    Mutant("plain += by creation height", "atomicAdd(young_sats_by_created + created, value);",
-           "young_sats_by_created[created] += value;", ("cohort_sums",), "threads-tsan"),
-    Mutant("plain -= of a sample's bucket", "atomicAdd(values + bin, 0 - less);", "values[bin] -= less;", BY_SAMPLE,
-           "threads-tsan"),
+    Mutant(
+        "plain += by creation height",
+        "atomicAdd(young_sats_by_created + created, value);",
+        "young_sats_by_created[created] += value;",
+        ("cohort_sums",),
+        "threads-tsan",
+    ),
+    Mutant(
+        "plain -= of a sample's bucket",
+        "atomicAdd(values + bin, 0 - less);",
+        "values[bin] -= less;",
+        BY_SAMPLE,
+        "threads-tsan",
+    ),
     Mutant("matrix the other way round", "sample * n_buckets + bucket", "sample + bucket * n_samples", BY_SAMPLE),
-    Mutant("spends at the height's sample", "sample_by_height[height - first_height]", "sample_by_height[0]", BY_SAMPLE),
-    Mutant("spends of the spending height's bucket", "bucket_by_height[created]", "bucket_by_height[height]", BY_SAMPLE),
-    Mutant("created in another height's bucket", "bucket_by_height[first_height + k]", "bucket_by_height[k]", BY_SAMPLE),
-    Mutant("spends before the range index memory", "height < first_height || height - first_height", "height - first_height",
-           BY_SAMPLE, "threads-asan"),
+    Mutant(
+        "spends at the height's sample", "sample_by_height[height - first_height]", "sample_by_height[0]", BY_SAMPLE
+    ),
+    Mutant(
+        "spends of the spending height's bucket", "bucket_by_height[created]", "bucket_by_height[height]", BY_SAMPLE
+    ),
+    Mutant(
+        "created in another height's bucket", "bucket_by_height[first_height + k]", "bucket_by_height[k]", BY_SAMPLE
+    ),
+    Mutant(
+        "spends before the range index memory",
+        "height < first_height || height - first_height",
+        "height - first_height",
+        BY_SAMPLE,
+        "threads-asan",
+    ),
     Mutant("base forgotten", "u64 sum = base[bucket];", "u64 sum = base[0] - base[0];", BY_SAMPLE),
-    Mutant("plain += of what was created", "atomicAdd(delta + ((i64)sample * n_buckets + bucket), (u64)created_values[k])",
-           "delta[(i64)sample * n_buckets + bucket] += (u64)created_values[k]", BY_SAMPLE, "threads-tsan"),
+    Mutant(
+        "plain += of what was created",
+        "atomicAdd(delta + ((i64)sample * n_buckets + bucket), (u64)created_values[k])",
+        "delta[(i64)sample * n_buckets + bucket] += (u64)created_values[k]",
+        BY_SAMPLE,
+        "threads-tsan",
+    ),
     Mutant("spends beyond the last sample", "(u32)sample >= (u32)n_samples", "sample < 0", BY_SAMPLE, "threads-asan"),
     Mutant("created beyond the last sample", "(u32)sample >= (u32)n_samples", "sample < 0", BY_SAMPLE, occurrence=1),
-)  # fmt: skip
+)
 
 MUTANTS = (*SUMS, *ROWS, *BINS, *UTXOS, *SUPPLY, *HISTORY)
