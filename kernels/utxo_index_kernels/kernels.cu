@@ -7,7 +7,8 @@
 //   - one kernel after another is the only order between blocks. Warp collectives name all 32 lanes, and every lane
 //     reaches them; blocks are a multiple of 32 threads, at most BLOCK_THREADS.
 //   - bad rows never index memory: they are left out, and a bit of `faults` says what they were.
-// Launch shapes and memory of each kernel: launcher.py. How they are proven: tests/emulator/README.md.
+// How each is launched: the Python files beside this one. How they are proven, and what a new one needs:
+// tests/emulator/README.md.
 
 #ifndef EMULATED
 #define SHARED(type, name, n) __shared__ type name[n]
