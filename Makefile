@@ -8,12 +8,13 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint mutants bench clean
 
 help:
 	@echo "make demo    build an index of a small chain that Bitcoin Core wrote, and ask it three questions"
 	@echo "make test    all checks: formatting, lint, types, import contracts, tests"
 	@echo "make lint    the checks without the tests"
+	@echo "make mutants break the CUDA kernels in every way on a list, and see that the tests notice; 3 to 15 minutes"
 	@echo "make bench   measure speed and memory; figures in bench/RESULTS.md"
 	@echo "make clean   remove .venv, demo/ and all caches"
 
@@ -56,6 +57,9 @@ lint: $(VENV)/test.stamp
 test: lint
 	@$(BIN)/utxo-index warmup
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
+
+mutants: $(VENV)/test.stamp
+	$(BIN)/python tests/emulator/mutants.py
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m bench

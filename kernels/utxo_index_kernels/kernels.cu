@@ -7,7 +7,8 @@
 //   - one kernel after another is the only order between blocks. Warp collectives name all 32 lanes, and every lane
 //     reaches them; blocks are a multiple of 32 threads, at most BLOCK_THREADS.
 //   - bad rows never index memory: they are left out, and a bit of `faults` says what they were.
-// Launch shapes and memory of each kernel: launcher.py. How they are proven: tests/emulator/README.md.
+// How each is launched: the Python files beside this one. How they are proven, and what a new one needs:
+// tests/emulator/README.md.
 
 #ifndef EMULATED
 #define SHARED(type, name, n) __shared__ type name[n]
@@ -264,10 +265,11 @@ KERNEL(4) supply_by_height(ROWS, FILTER, int n_heights, u64* sats_by_height, u64
 }
 EXPORT_KERNEL(supply_by_height)
 
+// Add the rows to the bins of their buckets; this thread's satoshis.
 template <class Bins>
-__device__ __forceinline__ void add_buckets(const RowSource& source, const int* __restrict__ bucket_by_height,
-                                            int n_buckets, const Bins& bins, u64* total, u32* faults) {
-    Sum128 sums[1] = {{0, 0}};
+__device__ __forceinline__ Sum128 add_buckets(const RowSource& source, const int* __restrict__ bucket_by_height,
+                                              int n_buckets, const Bins& bins, u32* faults) {
+    Sum128 sum = {0, 0};
     u32 found = 0;
     FOR_EACH_TRIP(first, source.n_rows) {
         FourRows rows = load_rows(source, first, found);
@@ -279,12 +281,12 @@ __device__ __forceinline__ void add_buckets(const RowSource& source, const int* 
                 found |= BAD_BUCKET;
                 bucket[k] = -1;
             }
-            sums[0].add(rows.value[k]);
+            sum.add(rows.value[k]);
         }
         add_rows(rows, bucket, bins);
     }
     if (found) atomicOr(faults, found);
-    write_block_sums(sums, total);
+    return sum;
 }
 
 // Buckets of the block in shared memory, 12 bytes each, added to the global ones at the end.
@@ -295,13 +297,14 @@ KERNEL(4) bucket_supply_rows(ROWS, FILTER, const int* __restrict__ bucket_by_hei
     const SharedBins bins = {words, words + n_buckets, words + 2 * n_buckets};
     for (int k = threadIdx.x; k < 3 * n_buckets; k += blockDim.x) words[k] = 0;
     __syncthreads();
-    add_buckets(source, bucket_by_height, n_buckets, bins, total, faults);
+    const Sum128 sums[1] = {add_buckets(source, bucket_by_height, n_buckets, bins, faults)};
     __syncthreads();
     for (int k = threadIdx.x; k < n_buckets; k += blockDim.x) {
         u64 sats = (u64)bins.sats_high[k] << 32 | bins.sats_low[k];
         if (sats) atomicAdd(sats_by_bucket + k, sats);
         if (bins.coins[k]) atomicAdd(coins_by_bucket + k, (u64)bins.coins[k]);
     }
+    write_block_sums(sums, total);
 }
 EXPORT_KERNEL(bucket_supply_rows)
 
@@ -310,7 +313,8 @@ KERNEL(4) bucket_supply_rows_wide(ROWS, FILTER, const int* __restrict__ bucket_b
                                   int n_buckets, u64* sats_by_bucket, u64* coins_by_bucket, u64* total, u32* faults) {
     const RowSource source = ROW_SOURCE;
     const GlobalBins bins = {sats_by_bucket, coins_by_bucket};
-    add_buckets(source, bucket_by_height, n_buckets, bins, total, faults);
+    const Sum128 sums[1] = {add_buckets(source, bucket_by_height, n_buckets, bins, faults)};
+    write_block_sums(sums, total);
 }
 EXPORT_KERNEL(bucket_supply_rows_wide)
 

@@ -23,8 +23,8 @@ ENGINES = {
 _OPTIONS = (
     *("-std=c++17", "-DEMULATED", "-include", "emulator.h", f"-I{HERE}", "-x", "c++"),
     *("-fPIC", "-shared", "-pthread", "-fno-strict-aliasing", "-U_FORTIFY_SOURCE"),
-    *("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"),
 )
+_WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas")
 
 
 def compiler() -> str | None:
@@ -32,10 +32,14 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX") or "g++")
 
 
-def build(library: Path, source: Path = KERNELS_SOURCE, engine: str = "fibres") -> Path:
-    """Compile kernels to a shared object; subprocess.CalledProcessError where g++ refuses, with its words in stderr."""
-    command = [compiler() or "g++", *_OPTIONS, *ENGINES[engine], "-o", str(library), str(source)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+def build(library: Path, source: Path = KERNELS_SOURCE, engine: str = "fibres", *, warn: bool = True) -> Path:
+    """Compile kernels to a shared object; subprocess.CalledProcessError where g++ refuses, with its words in stderr.
+
+    A warning is an error, unless there are to be none.
+    """
+    warnings = _WARNINGS if warn else ("-w",)
+    command = [compiler() or "g++", *_OPTIONS, *warnings, *ENGINES[engine], "-o", str(library), str(source)]
+    subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
     return library
 
 

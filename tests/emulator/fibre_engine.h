@@ -84,24 +84,26 @@ __attribute__((noinline)) inline void give_a_turn(Lane& lane, char* stack, size_
     setcontext(&context);
 }
 
-// Run the blocks to their ends; false: they wait for ever.
-inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, const std::function<void()>& body) {
+// Run the blocks to their ends; false: they wait for ever. Every lane in turn, in a new order each time, or (with an
+// odd seed) one warp as far as it goes before the next one: both happen on a GPU, and each finds what the other misses.
+inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, bool warp_by_warp,
+                       const std::function<void()>& body) {
     const size_t STACK = 64 * 1024;
     static char* stacks = static_cast<char*>(malloc(STACK * MAX_BLOCK * BLOCKS_IN_FLIGHT)); // touched where used
     static const std::function<void()>* run_body;
     run_body = &body;
     unsigned n_lanes = blocks.size() * block_dim.x, n_left = n_lanes;
     std::vector<Lane> lanes(n_lanes);
-    std::vector<unsigned> turns(n_lanes);
+    std::vector<std::vector<unsigned>> groups(warp_by_warp ? n_lanes / WARP : 1);
     for (unsigned i = 0; i < n_lanes; i++) {
         lanes[i].thread = {i % block_dim.x};
         lanes[i].block = &blocks[i / block_dim.x];
-        turns[i] = i;
+        groups[warp_by_warp ? i / WARP : 0].push_back(i);
     }
-    while (n_left) {
-        unsigned long before = n_steps;
-        std::shuffle(turns.begin(), turns.end(), random);
-        for (unsigned i : turns) {
+    std::shuffle(groups.begin(), groups.end(), random);
+    auto give_turns = [&](std::vector<unsigned>& group) {
+        std::shuffle(group.begin(), group.end(), random);
+        for (unsigned i : group) {
             if (lanes[i].is_done) continue;
             give_a_turn(lanes[i], stacks + STACK * i, STACK, [] {
                 (*run_body)();
@@ -109,6 +111,15 @@ inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, const s
                 n_steps++;
                 _longjmp(scheduler, 1);
             });
+        }
+    };
+    while (n_left) {
+        unsigned long before = n_steps, before_group;
+        for (std::vector<unsigned>& group : groups) {
+            do {
+                before_group = n_steps;
+                give_turns(group);
+            } while (n_steps != before_group);
         }
         n_left = std::count_if(lanes.begin(), lanes.end(), [](const Lane& lane) { return !lane.is_done; });
         if (n_left && before == n_steps) {

@@ -34,7 +34,7 @@ inline int run(const Shape& shape, unsigned seed, const std::function<void()>& b
             blocks[k].static_shared.assign(MAX_STATIC_SHARED, RUBBISH);
             blocks[k].warps.resize(block_size / WARP);
         }
-        if (!run_blocks(blocks, random, body) || failure[0]) return 1;
+        if (!run_blocks(blocks, random, seed % 2, body) || failure[0]) return 1;
     }
     return 0;
 }

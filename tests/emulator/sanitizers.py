@@ -28,15 +28,22 @@ def runtime(engine: str) -> Path | None:
 
 
 def run_check(library: Path, engine: str, effort: str, *kernels: str, timeout: float) -> tuple[bool, str]:
-    """Whether all is well, and what was said. Running into the timeout is not well."""
+    """`check.py` on a library of this engine."""
+    return run_python(str(HERE / "check.py"), str(library), effort, *kernels, engine=engine, timeout=timeout)
+
+
+def run_python(*arguments: str, engine: str, timeout: float) -> tuple[bool, str]:
+    """Whether Python with the sanitizer of this engine ended well, and what was said. A timeout is not well."""
     assert engine in ENGINES
     environment, prefix = dict(os.environ), []
     if engine in _RUNTIMES:
         environment |= _OPTIONS | {"LD_PRELOAD": str(runtime(engine))}
         prefix = _fixed_addresses()
-    command = [*prefix, sys.executable, str(HERE / "check.py"), str(library), effort, *kernels]
+    command = [*prefix, sys.executable, *arguments]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, timeout=timeout, encoding="utf-8", errors="replace"
+        )
     except subprocess.TimeoutExpired:
         return False, f"not done after {timeout:.0f} s"
     return done.returncode == 0, done.stdout + done.stderr

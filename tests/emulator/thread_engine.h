@@ -34,7 +34,8 @@ struct Lane {
 inline thread_local Lane* current;
 inline Index block_dim, grid_dim;
 
-// A warp collective orders no memory on a GPU: its locks are hidden from the race detector.
+// A warp collective orders no memory on a GPU, nor does it that a thread starts after another one has ended: the locks
+// that say so are hidden from the race detector. What a launch does order is then told to it.
 #ifdef __SANITIZE_THREAD__
 extern "C" {
 void AnnotateIgnoreSyncBegin(const char*, int);
@@ -43,7 +44,11 @@ void AnnotateIgnoreReadsBegin(const char*, int);
 void AnnotateIgnoreReadsEnd(const char*, int);
 void AnnotateIgnoreWritesBegin(const char*, int);
 void AnnotateIgnoreWritesEnd(const char*, int);
+void AnnotateHappensBefore(const char*, int, void*);
+void AnnotateHappensAfter(const char*, int, void*);
 }
+inline void order_before(void* moment) { AnnotateHappensBefore(__FILE__, __LINE__, moment); }
+inline void order_after(void* moment) { AnnotateHappensAfter(__FILE__, __LINE__, moment); }
 struct OrdersNothing {
     OrdersNothing() {
         AnnotateIgnoreSyncBegin(__FILE__, __LINE__);
@@ -57,6 +62,8 @@ struct OrdersNothing {
     }
 };
 #else
+inline void order_before(void*) {}
+inline void order_after(void*) {}
 struct OrdersNothing {
     ~OrdersNothing() {}
 };
@@ -137,27 +144,41 @@ class Crew {
         body_ = &body;
         n_lanes_ = n_running_ = lanes.size();
         launch_++;
-        for (; n_threads_ < lanes.size(); n_threads_++) std::thread(&Crew::work, this, n_threads_, launch_ - 1).detach();
+        for (; n_threads_ < lanes.size(); n_threads_++)
+            std::thread(&Crew::work, this, n_threads_, launch_ - 1).detach();
+        order_before(&launch_);
         called_.notify_all();
         finished_.wait(lock, [&] { return n_running_ == 0; });
+        order_after(&n_running_);
         n_lanes_ = 0; // who was not needed may wake up only now
     }
 
   private:
     void work(size_t number, unsigned long seen) {
+        while (Lane* lane = next_lane(number, seen)) {
+            order_after(&launch_);
+            current = lane;
+            (*body_)();
+            leave();
+            order_before(&n_running_);
+            finish();
+        }
+    }
+
+    Lane* next_lane(size_t number, unsigned long& seen) {
+        OrdersNothing hidden;
         std::unique_lock<std::mutex> lock(lock_);
-        for (;;) {
+        do {
             called_.wait(lock, [&] { return launch_ != seen; });
             seen = launch_;
-            if (number >= n_lanes_) continue;
-            current = &lanes_[number];
-            const std::function<void()>& body = *body_;
-            lock.unlock();
-            body();
-            leave();
-            lock.lock();
-            if (--n_running_ == 0) finished_.notify_one();
-        }
+        } while (number >= n_lanes_);
+        return &lanes_[number];
+    }
+
+    void finish() {
+        OrdersNothing hidden;
+        std::lock_guard<std::mutex> lock(lock_);
+        if (--n_running_ == 0) finished_.notify_one();
     }
 
     std::mutex lock_;
@@ -169,7 +190,7 @@ class Crew {
 };
 
 // Run the blocks to their ends.
-inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, const std::function<void()>& body) {
+inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, bool, const std::function<void()>& body) {
     static Crew* crew = new Crew; // never destroyed: its threads wait for the next launch until the process ends
     std::vector<Lane> lanes(blocks.size() * block_dim.x);
     for (unsigned i = 0; i < lanes.size(); i++) {
