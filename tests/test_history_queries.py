@@ -35,8 +35,8 @@ CHAINS = ["main_xor", "dup_noxor", "crash_xor", "first439_datadir"]
 @pytest.fixture(scope="module", autouse=True)
 def small_batches():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "BATCH_ROWS", 50)
-        patch.setattr(sweep, "MATRIX_CELLS", 2000)
+        patch.setattr(sweep, "BATCH_ROWS", 300)
+        patch.setattr(sweep, "MATRIX_CELLS", 40_000)
         yield
 
 
@@ -84,7 +84,7 @@ def check_against_urpd(day, at, index, prices, backend, spec):
     assert day.n_coins.tolist() == [place["n_utxos"] for place in expected]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 30), st.sampled_from(BINS))
 def test_days_of_random_chains(seed, n_blocks, bins):
     blocks = random_blocks(seed, n_blocks)

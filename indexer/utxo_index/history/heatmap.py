@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 Int64Array = NDArray[np.int64]
 
+_FOLLOWS = {
+    "ath": "ath_usd_micros",
+    "pct": "spot_usd_micros",
+    "linear": "highest_alive_usd_micros",
+    "log": "highest_alive_usd_micros",
+}
+"""What the edges of a kind of spec depend on, besides the spec."""
+
 
 @dataclass(frozen=True)
 class DayBuckets:
@@ -95,7 +103,9 @@ class _Days:
         ath = highest[np.searchsorted(prices.start_unix, chosen.tables.clock_unix[heights], side="right")]
         provisional = np.logical_or.accumulate(chosen.is_provisional)[heights]
         self._ath = np.where(provisional, np.maximum(ath, prices.last_close_usd_micros), ath).tolist()
-        self._edges: tuple[bytes, bool, NDArray[np.intp]] | None = None
+        self._made: Buckets | str | None = None
+        self._followed: int | None = None
+        self._places = np.zeros(0, np.intp)  # where each edge lies among the prices
 
     def take_sats(self, first_sample: int, states: Int64Array) -> None:
         self._sats.extend(states)
@@ -106,32 +116,31 @@ class _Days:
         for k, coins in enumerate(states, first_sample):
             sats, height = self._sats.popleft(), int(samples.heights[k])
             alive = np.flatnonzero(coins > 0)
-            made = self._spec.buckets(
-                PriceLevels(
-                    spot_usd_micros=int(self._chosen.tables.price_usd_micros[height]),
-                    ath_usd_micros=self._ath[k],
-                    highest_alive_usd_micros=int(self._levels[alive[-1]]) if len(alive) else 0,
-                )
+            made = self._buckets(
+                spot_usd_micros=int(self._chosen.tables.price_usd_micros[height]),
+                ath_usd_micros=self._ath[k],
+                highest_alive_usd_micros=int(self._levels[alive[-1]]) if len(alive) else 0,
             )
             day = int(samples.day_start_unix[k])
             if isinstance(made, Buckets):
-                places = self._places(made)
-                edges = made.edges_usd_micros
+                edges, places = made.edges_usd_micros, self._places
                 self.made.append(DayBuckets(day, height, edges, _between(sats, places), _between(coins, places)))
             else:
                 self.reason = self.reason or made
                 totals = sats.sum(keepdims=True), coins.sum(keepdims=True)
                 self.made.append(DayBuckets(day, height, None, *totals))
 
-    def _places(self, buckets: Buckets) -> NDArray[np.intp]:
-        """Where each edge lies among the prices; the same edges as the day before need not be looked up again."""
-        key = buckets.edges_usd_micros.tobytes()
-        if self._edges is None or self._edges[:2] != (key, buckets.top_closed):
-            places = np.searchsorted(self._levels, buckets.edges_usd_micros, side="left")
-            if buckets.top_closed:
-                places[-1] = np.searchsorted(self._levels, buckets.edges_usd_micros[-1], side="right")
-            self._edges = key, buckets.top_closed, places
-        return self._edges[2]
+    def _buckets(self, **levels: int) -> Buckets | str:
+        """The day's buckets. Those of the day before are kept where what they follow has not moved."""
+        followed = levels.get(_FOLLOWS.get(self._spec.kind, ""))
+        if self._made is None or followed != self._followed:
+            self._made, self._followed = self._spec.buckets(PriceLevels(**levels)), followed
+            if isinstance(self._made, Buckets):
+                edges = self._made.edges_usd_micros
+                self._places = np.searchsorted(self._levels, edges, side="left")
+                if self._made.top_closed:
+                    self._places[-1] = np.searchsorted(self._levels, edges[-1], side="right")
+        return self._made
 
 
 def _between(by_level: Int64Array, places: NDArray[np.intp]) -> Int64Array:
