@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from utxo_index import units
 from utxo_index.clock import block_clock
@@ -23,19 +24,24 @@ if TYPE_CHECKING:
     from utxo_index.backend import Backend
     from utxo_index.tables.index import Index
 
-Int64Array = np.ndarray[Any, np.dtype[np.int64]]
+Int64Array = NDArray[np.int64]
 
-DAY_COLUMNS = (Column("date", Kind.TEXT), Column("height", Kind.INTEGER), Column("spot_usd", Kind.PRICE))
+DAY_COLUMNS = (Column("date", Kind.DATE), Column("height", Kind.INTEGER), Column("spot_usd", Kind.PRICE))
 BLOCK_COLUMNS = (Column("height", Kind.INTEGER), Column("time", Kind.INTEGER), Column("spot_usd", Kind.PRICE))
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The rows of a series, the prices they use, and sentences about how they were chosen."""
+    """The rows of a series, the prices they use, and sentences about how they were chosen.
+
+    time_unix, is_provisional : header time of each block up to the last row's, and whether it lies after the last bar
+    """
 
     samples: Samples
     tables: HeightTables
     time_unix: Int64Array
+    prices: PriceSeries
+    is_provisional: NDArray[np.bool_]
     notices: list[str]
 
 
@@ -90,7 +96,9 @@ def scope(
             f"prices end {prices.last_day}: {n_provisional:,} blocks after that have the provisional price "
             f"{units.price_text(prices.last_close_usd_micros)} USD"
         )
-    return Scope(samples, HeightTables(price_usd_micros, block_clock(time_unix)), time_unix, notices)
+    return Scope(
+        samples, HeightTables(price_usd_micros, block_clock(time_unix)), time_unix, prices, is_provisional, notices
+    )
 
 
 def series(index: Index, backend: Backend, chosen: Scope, metrics: Sequence[SeriesMetric], sth_days: int) -> Series:

@@ -285,3 +285,6 @@ MOMENTS = [
     if not {Need.FLOWS, Need.COHORT} & set(metric.needs) and metric.name not in {metric.name for metric in METRICS}
 ]
 """Metrics of a moment that have a command of their own; those of holders are `supply` and others with `--age`."""
+
+METRIC_COMMANDS = [metric.name for metric in METRICS] + [metric.name for metric in MOMENTS]
+"""What is asked of one block, in the order of the help text."""
