@@ -65,6 +65,7 @@ class FakeIndex:
         self.tip_height = len(blocks) - 1
         self.n_coins = sum(supply_vector(blocks, self.tip_height)[1])
         self.has_utxos = coins is not None
+        self._identity = object()
         self._coins = coins or []
         self.blocks = SimpleNamespace(
             time_unix=_column(block.time_unix for block in blocks),
@@ -90,12 +91,15 @@ class FakeIndex:
     def utxo_rows(self, columns, first_height=0, end_height=None):
         end_height = self.tip_height + 1 if end_height is None else end_height
         return TableRows(
-            (id(self), "utxos"),
+            (self.table_identity("utxos"),),
             len(self._coins),
             is_whole=first_height <= 0 and end_height > self.tip_height,
             columns=columns,
             read=lambda names: self.read_utxos(names, first_height, end_height),
         )
+
+    def table_identity(self, name):
+        return self._identity, name
 
     def read_spends(self, columns, first_height, end_height):
         rows = [(height, *spend) for height in range(first_height, end_height) for spend in self._spends[height]]

@@ -6,6 +6,7 @@ import pytest
 
 from utxo_index.build import build_index
 from utxo_index.cli.main import run
+from utxo_index.history import sweep
 from utxo_index_kernels import cuda_backend, device_rows
 
 FOLDERS = [*(f"{chain}_{kind}" for chain in ("main", "dup", "crash") for kind in ("xor", "noxor")), "first439_datadir"]
@@ -73,8 +74,8 @@ def test_columns_are_copied_once_and_only_those_that_are_missing_later(index_of,
     with monkeypatch.context() as patch:
         patch.setattr("utxo_index.tables.index.Index.read_utxos", None)  # no second reading
         asked(capsys, "realized-price", *words)
-        asked(capsys, "urpd", *words, "--created", "7..900")  # a part of what is there
-    asked(capsys, "urpd", *words, "--created", "7..900", "--coinbase")  # a part of what is not there is not kept
+        asked(capsys, "urpd", *words, "--created", "7..900", "--value", "1sat..")  # a part of what is there
+    asked(capsys, "urpd", *words, "--created", "7..900", "--no-coinbase")  # a part of what is not there is not kept
     assert cuda_backend.kept_bytes() == kept
     asked(capsys, "urpd", *words, "--coinbase")
     assert cuda_backend.kept_bytes() == 13 * n_coins
@@ -85,3 +86,22 @@ def test_a_query_at_any_height_runs_on_the_card_too(index_of, machine, capsys):
         words = ["urpd", "--at", height, "--index", index_of("dup_xor"), "--format", "json", "--spot", "9"]
         assert asked(capsys, *words, "--backend", "cuda") == asked(capsys, *words, "--backend", "numpy")
     assert "supply_at" in machine.launches
+
+
+@pytest.mark.parametrize(
+    "question", [["series", "all"], ["series", "sopr", "--by", "block"], ["heatmap", "--bins", "log:5"]]
+)
+def test_the_history_on_the_card(question, index_of, machine, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "BATCH_ROWS", 500)
+    monkeypatch.setattr(device_rows, "PIECE_ROWS", 128)
+    machine.order = 5
+    words = [*question, "--index", index_of("main_xor"), "--format", "csv"]
+    on_card = asked(capsys, *words, "--backend", "cuda")
+    assert on_card == asked(capsys, *words, "--backend", "numpy")
+    assert {"segment_starts", "spend_sums" if question[0] == "series" else "spent_by_sample"} <= set(machine.launches)
+    n_copied = machine.n_copied_bytes
+    kept = cuda_backend.kept_bytes()
+    assert kept > 0
+    assert asked(capsys, *words, "--backend", "cuda") == on_card
+    assert cuda_backend.kept_bytes() == kept
+    assert machine.n_copied_bytes - n_copied <= n_copied - kept  # the rows themselves are there

@@ -213,7 +213,7 @@ def _cohort_supply(
         value_sats, n_coins = vector.value_sats, vector.n_coins
     else:
         first, end = cohort.created_heights(clock_unix)
-        rows = index.read_utxos(row_filter.columns, first, end)
+        rows = index.utxo_rows(row_filter.columns, first, end)
         value_sats, n_coins = backend.supply_by_height(rows, row_filter, height + 1)
     return VectorSupply(np.where(held, value_sats, 0), np.where(held, n_coins, 0))
 

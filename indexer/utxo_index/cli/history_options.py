@@ -100,7 +100,7 @@ def with_scope(history: HistoryOptions, by: str, ask: Callable[[Index, Backend, 
         if history.index is not None and history.chain is not None and opened.chain.name != history.chain:
             raise UsageError(f"--index {folder} is of chain {opened.chain.name}, not {history.chain}")
         n_rows, _, _ = opened.table_stats()["spends"]
-        choice = choose_backend(history.backend, n_rows=n_rows)
+        choice = choose_backend(history.backend, n_rows=n_rows, row_bytes=16)
         chosen = scope(
             opened,
             prices,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from utxo_index.backend import CohortSums, SpendSums
 from utxo_index.metrics.exact_sums import add_limbs
+from utxo_index.tables.table_rows import KnownChunks
 
 if TYPE_CHECKING:
     from utxo_index.backend import Backend
@@ -44,7 +45,10 @@ def sweep(
     """Give all rows spent in [first_height, end_height) to each of the reductions, in one pass."""
     if not reductions or first_height >= end_height:
         return
-    for chunks in _batches(index.read_spends(columns, first_height, end_height)):
+    table = index.table_identity("spends")
+    for k, batch in enumerate(_batches(index.read_spends(columns, first_height, end_height))):
+        # What is kept of a batch on a card serves the other reductions, and the next sweep over the same heights.
+        chunks = KnownChunks(batch, (table, first_height, end_height, BATCH_ROWS, k))
         batch_first, batch_last = int(chunks[0]["spent_height"][0]), int(chunks[-1]["spent_height"][-1])
         for reduction in reductions:
             reduction.add(chunks, batch_first, batch_last + 1)
@@ -194,7 +198,7 @@ class BucketStates:
         states = self._backend.bucket_supply_by_day(
             self._held,
             created,
-            [{**chunk, "value_sats": chunk[self._column].astype(np.int64, copy=False)} for chunk in chunks],
+            self._counted(chunks),
             sample,
             self._bucket_by_height,
             over - first + 1,
@@ -206,6 +210,12 @@ class BucketStates:
         if over > first:
             self._take(first, states[:-1])
         self._held = states[-1].copy()
+
+    def _counted(self, chunks: list[Chunk]) -> list[Chunk]:
+        """The rows with what is subtracted as `value_sats`."""
+        if self._column == "value_sats":
+            return chunks
+        return [{**chunk, "value_sats": chunk[self._column].astype(np.int64, copy=False)} for chunk in chunks]
 
 
 def _rows_below(chunk: Chunk, height: int) -> Chunk:

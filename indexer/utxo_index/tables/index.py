@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -224,14 +224,18 @@ class Index:
         """
         self.require_utxos()
         end_height = self.tip_height + 1 if end_height is None else end_height
-        table = (str(self.folder.resolve()), self.manifest.generation, self.tip_hash, "utxos")
         return TableRows(
-            (table, self.manifest.tables["utxos"].digest),
+            (self.table_identity("utxos"),),
             self.n_coins,
             is_whole=first_height <= 0 and end_height > self.tip_height,
             columns=columns,
             read=lambda names: self.read_utxos(names, first_height, end_height),
         )
+
+    def table_identity(self, name: str) -> tuple[Hashable, ...]:
+        """Equal for the same table of the same generation of the same index only."""
+        folder = str(self.folder.resolve())
+        return folder, self.manifest.generation, self.tip_hash, name, self.manifest.tables[name].digest
 
     def read_spends(self, columns: Sequence[str], first_height: int, end_height: int) -> Iterator[dict[str, Any]]:
         """Rows of `spends` spent in [first_height, end_height), in order, a row group (at most 1 Mi rows) at a time.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ class TableRows:
     ----------
     identity : equal for the same rows of the same generation of a table only; begins with what names that table
     n_rows : of the whole table
-    is_whole : whether `read` gives all of them; where not, a filter leaves the others out anyway
+    is_whole : whether `read` gives all of them; where not, whoever asks leaves the others out anyway
     columns : what iterating gives
     read : gives chunks with the columns asked for, from the first row on
     """
@@ -46,3 +46,21 @@ class TableRows:
 
     def __iter__(self) -> Iterator[Chunk]:
         return self._read(self.columns)
+
+
+class KnownChunks(list[Chunk]):
+    """Chunks in memory that say which rows they are: what several reductions take, one after the other.
+
+    identity, n_rows : as `TableRows`; of all of them
+    """
+
+    def __init__(self, chunks: Iterable[Chunk], identity: tuple[Hashable, ...]) -> None:
+        super().__init__(chunks)
+        self.identity = identity
+        self.n_rows = sum(len(next(iter(chunk.values()))) for chunk in self)
+        self.is_whole = True
+
+    def read(self, columns: Sequence[str]) -> Iterator[Chunk]:
+        """Chunks with these columns."""
+        for chunk in self:
+            yield {name: chunk[name] for name in columns}
