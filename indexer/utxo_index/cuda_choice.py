@@ -47,18 +47,20 @@ class Estimate(NamedTuple):
         return MARGIN * self.cuda_seconds < self.cpu_seconds
 
 
-def estimate(n_bytes: int, n_passes: int, *, card_bytes: int | None = None) -> Estimate:
+def estimate(n_bytes: int, n_passes: int, *, card_bytes: int | None = None, n_cores: int | None = None) -> Estimate:
     """What passes over so many bytes take.
 
     Parameters
     ----------
-    card_bytes : how many bytes the card can keep, None for enough: rows that do not fit are uploaded at each pass
+    card_bytes : how many bytes the card can keep, None for enough: rows that do not fit are copied at each pass
+    n_cores : None for those that this process may use
     """
-    n_cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_CORES)
+    if n_cores is None:
+        n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    n_cores = min(n_cores, MOST_CORES)
     n_uploads = 1 if card_bytes is None or n_bytes <= card_bytes else n_passes
-    cuda_seconds = (
-        START_SECONDS + n_uploads * n_bytes / UPLOAD_BYTES_A_SECOND + n_passes * n_bytes / CARD_BYTES_A_SECOND
-    )
+    upload_seconds = n_uploads * n_bytes / UPLOAD_BYTES_A_SECOND
+    cuda_seconds = START_SECONDS + upload_seconds + n_passes * n_bytes / CARD_BYTES_A_SECOND
     return Estimate(cuda_seconds, n_passes * n_bytes / (CORE_BYTES_A_SECOND * n_cores), n_cores)
 
 
