@@ -22,7 +22,7 @@ from utxo_index_kernels.probe import find_device
     [
         ({"driver_version": 0}, "no NVIDIA driver is here", "Install a driver, 580 or newer; in a container"),
         ({"driver_version": 12080}, "it is for CUDA 12.8, and CuPy here is for CUDA 13.2", "driver 580 or newer"),
-        ({"driver_version": 12080}, "too old", r"pip install 'utxo-index\[cuda12\]'"),
+        ({"driver_version": 12080}, "too old", r"pip install '\.\[cuda12\]'"),
         (
             {"driver_version": 11040, "runtime_version": 12090},
             "too old: it is for CUDA 11.4, and CuPy here is for CUDA 12.9",
@@ -33,8 +33,8 @@ from utxo_index_kernels.probe import find_device
         ({"n_devices": 0}, "finds no card", "nvidia-smi"),
         ({"n_devices": CUDARuntimeError(999)}, "driver does not work", "nvidia-smi"),
         ({"compute_capability": (7, 0)}, r"Stand-in is too old: .* 7\.0.* 7\.5", "CUDA_VISIBLE_DEVICES"),
-        ({"nvrtc_error": RuntimeError("No libnvrtc\nat all")}, r"is not here \(No libnvrtc\)", r"index\[cuda13\]"),
-        ({"nvrtc_error": OSError(), "runtime_version": 12060}, r"NVRTC.* is not here \(OSError\)", r"index\[cuda12\]"),
+        ({"nvrtc_error": RuntimeError("No libnvrtc\nat all")}, r"is not here \(No libnvrtc\)", r"'\.\[cuda13\]'"),
+        ({"nvrtc_error": OSError(), "runtime_version": 12060}, r"NVRTC.* is not here \(OSError\)", r"'\.\[cuda12\]'"),
         ({"compile_error": CompileException("no", "", "answer", ())}, "tiny kernel does not run on it .Comp", "nvidia"),
         ({"fail_kernel": {"answer": 700}}, "a tiny kernel does not run on it .CUDARuntimeError", "nvidia-smi"),
         ({"tiny_answer": 41}, "a tiny kernel gives 41 instead of 42", "broken"),
@@ -64,7 +64,7 @@ def test_without_cupy_the_extras_are_named(machine, monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.delitem(sys.modules, "cupy")
     monkeypatch.setattr(sys, "meta_path", [NoCupy(), *sys.meta_path])
-    with pytest.raises(BackendUnavailable, match=r"CuPy is not installed\. .*utxo-index\[cuda13\].* from 580 on"):
+    with pytest.raises(BackendUnavailable, match=r"CuPy is not installed\. .*'\.\[cuda13\]'.* from 580 on"):
         choose_backend("cuda")
 
 

@@ -8,7 +8,7 @@ import reference
 from fake_index import coin_columns
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stand_in_cupy import Machine, make_cupy
+from stand_in_cupy import CompileException, Machine, make_cupy
 from test_rows_reductions import (
     EVERYTHING,
     MOST_PRICE,
@@ -321,6 +321,14 @@ def test_a_table_larger_than_the_card_is_streamed(machine, monkeypatch, order):
     assert machine.launches.count("cost_basis_sums") == 2 * -(-20_000 // 256)
 
 
+@pytest.mark.parametrize("total_bytes", [20_000, 30_000, 45_000])
+def test_shrunk_pieces_begin_where_kernels_may_begin(machine, monkeypatch, total_bytes):
+    monkeypatch.setattr(device_rows, "MIN_PIECE_ROWS", 64)
+    machine.total_bytes = total_bytes
+    agree([some_coins(5003)], RowFilter(is_coinbase=True, script_type_mask=0b1010))
+    assert machine.launches.count("cost_basis_sums") > 1
+
+
 def test_pieces_shrink_with_the_memory_there_is(machine, monkeypatch):
     monkeypatch.setattr(device_rows, "PIECE_ROWS", 4096)
     monkeypatch.setattr(device_rows, "MIN_PIECE_ROWS", 64)
@@ -383,6 +391,32 @@ def test_a_kernel_that_fails_is_named_and_the_backend_goes_on(machine):
         cuda_backend.cost_basis_sums([some_coins(50)], EVERYTHING, PRICES)
     machine.fail_kernel.clear()
     agree([some_coins(50)])
+
+
+def test_kernels_that_do_not_compile_are_said_to(machine):
+    find_device()
+    machine.compile_error = CompileException("kernels.cu(7): error", "", "supply_at", ())
+    with pytest.raises(DeviceError, match=r"the card Stand-in failed .CompileException: kernels.cu\(7\): error"):
+        agree([some_coins(50)])
+    machine.compile_error = None  # its traceback holds arrays
+
+
+def test_few_rows_take_little_memory(machine):
+    """Less than the 100 MB of two whole buffers."""
+    for rows in ([some_coins(50)], known(np.concatenate, [some_coins(50)]), [some_coins(0)], []):
+        agree(rows)
+    assert machine.peak_bytes < 20_000
+
+
+def test_spent_coins_are_streamed_too(machine, monkeypatch):
+    monkeypatch.setattr(device_rows, "PIECE_ROWS", 16)
+    rng = np.random.default_rng(3)
+    sats, coins, none = np.full(50, 2**51), np.full(50, 2**31), np.zeros(0, np.int64)
+    spent = rng.integers(0, 50, 999), rng.integers(0, 2**40, 999), rng.integers(0, 2**20, 999, np.int32)
+    found = cuda_backend.supply_at(sats, coins, none, none, *spent)
+    expected = numpy_backend.supply_at(sats, coins, none, none, *spent)
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert machine.launches.count("supply_at") == -(-999 // 16)
 
 
 def test_faults_that_nobody_should_see_are_not_answers(machine, monkeypatch):

@@ -37,6 +37,8 @@ MOST_LAUNCHES = 64
 
 _DTYPES = {"created_height": np.int32, "value_sats": np.int64, "is_coinbase": np.uint8, "script_type": np.uint8}
 
+_SPENT_DTYPES = {"created_height": np.int32, "value_sats": np.int64, "n_coins": np.int64}
+
 
 def supply_at(
     card: Card,
@@ -63,18 +65,20 @@ def supply_at(
     device_sats, device_coins, faults = card.allocate(
         lambda: (launcher.upload(sats), launcher.upload(coins), launcher.zeros(1, np.uint32))
     )
-    spent = card.allocate(
-        lambda: (
-            launcher.upload(spent_created_height.astype(np.int32, copy=False)),
-            launcher.upload(spent_sats.astype(np.int64, copy=False)),
-            launcher.upload(spent_coins.astype(np.int64, copy=False)),
+    spent = {"created_height": spent_created_height, "value_sats": spent_sats, "n_coins": spent_coins}
+    for piece in card.pieces([spent], _SPENT_DTYPES, lambda rows, names: rows):
+        launcher.launch(
+            "supply_at",
+            launcher.n_blocks(piece.n_rows),
+            (
+                *(piece.columns[name] for name in _SPENT_DTYPES),
+                np.int64(piece.n_rows),
+                np.int32(n_heights),
+                device_sats,
+                device_coins,
+                faults,
+            ),
         )
-    )
-    launcher.launch(
-        "supply_at",
-        launcher.n_blocks(n_rows),
-        (*spent, np.int64(n_rows), np.int32(n_heights), device_sats, device_coins, faults),
-    )
     if fault_bits(launcher, faults):
         return _refused_by_numpy("supply_at", arguments)
     return launcher.download(device_sats).view(np.int64), launcher.download(device_coins).view(np.int64)

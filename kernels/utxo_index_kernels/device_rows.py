@@ -129,7 +129,10 @@ class Card:
         """
         self.launcher.finish()  # a pass that an error ended may not have been cleared away yet
         if not isinstance(rows, KnownRows):
-            yield from self._streamed((checked(chunk, tuple(dtypes)) for chunk in rows), dtypes)
+            # Chunks in a list are there to be counted; others come one by one.
+            names = tuple(dtypes)
+            n_rows = sum(len(checked(chunk, names)[names[0]]) for chunk in rows) if isinstance(rows, list) else None
+            yield from self._streamed((checked(chunk, names) for chunk in rows), dtypes, n_rows)
             return
         kept = self.kept.columns_of(rows.identity)
         missing = {name: dtype for name, dtype in dtypes.items() if name not in kept}
@@ -142,7 +145,7 @@ class Card:
         wanted = tuple(dtypes if targets is None else missing)
         chunks = (checked(chunk, wanted) for chunk in rows.read(wanted))
         if targets is None:
-            yield from self._streamed(chunks, dtypes)
+            yield from self._streamed(chunks, dtypes, rows.n_rows)
         else:
             yield from self._loaded(rows, chunks, kept, targets)
 
@@ -166,7 +169,8 @@ class Card:
         """Pieces of columns that are being filled; kept when all rows have come."""
         dtypes = {name: column.dtype for name, column in targets.items()}
         columns = {**kept, **targets}
-        staging = Staging(self._pinned_buffers(PIECE_ROWS, dtypes), dtypes, PIECE_ROWS)
+        piece_rows = _piece_rows(rows.n_rows)
+        staging = Staging(self._pinned_buffers(piece_rows, dtypes), dtypes, piece_rows)
         self.launcher.copy_after(self.launcher.computed())
         first = 0
         try:
@@ -186,9 +190,9 @@ class Card:
             raise ValueError(f"expected {rows.n_rows} rows, got {first}")
         self.kept.keep(rows.identity, targets)
 
-    def _streamed(self, chunks: Iterable[Rows], dtypes: Mapping[str, Any]) -> Iterator[Piece]:
+    def _streamed(self, chunks: Iterable[Rows], dtypes: Mapping[str, Any], most_rows: int | None) -> Iterator[Piece]:
         """Pieces that lie in one of two buffers on the card, in turn."""
-        piece_rows, memory = self._device_buffers(row_bytes_of(dtypes))
+        piece_rows, memory = self._device_buffers(_piece_rows(most_rows), row_bytes_of(dtypes))
         buffers = [columns_in(buffer, dtypes, piece_rows) for buffer in memory]
         staging = Staging(self._pinned_buffers(piece_rows, dtypes), dtypes, piece_rows)
         self.launcher.copy_after(self.launcher.computed())
@@ -207,9 +211,8 @@ class Card:
         finally:
             self.launcher.finish()
 
-    def _device_buffers(self, row_bytes: int) -> tuple[int, list[DeviceArray]]:
-        """Two buffers for as many rows as there is room for."""
-        piece_rows = PIECE_ROWS
+    def _device_buffers(self, piece_rows: int, row_bytes: int) -> tuple[int, list[DeviceArray]]:
+        """Two buffers for so many rows, or as many as there is room for."""
 
         def make() -> list[DeviceArray]:
             return [self.launcher.empty(piece_rows * row_bytes, np.uint8) for _ in range(2)]
@@ -219,7 +222,7 @@ class Card:
                 return piece_rows, make()
             except self.launcher.out_of_memory:
                 if not self.kept.let_go_of_one():
-                    piece_rows //= 2
+                    piece_rows = piece_rows // 2 // ROW_ALIGNMENT * ROW_ALIGNMENT
                 self.launcher.give_back()
         return piece_rows, self.allocate(make)
 
@@ -229,6 +232,13 @@ class Card:
         if not self._pinned or len(self._pinned[0]) < n_bytes:
             self._pinned = [self.launcher.pinned(n_bytes) for _ in range(2)]
         return self._pinned
+
+
+def _piece_rows(most_rows: int | None) -> int:
+    """Rows of a piece, where there are at most so many: no more memory than they need."""
+    if most_rows is None:
+        return PIECE_ROWS
+    return min(PIECE_ROWS, max(-(-most_rows // ROW_ALIGNMENT), 1) * ROW_ALIGNMENT)
 
 
 def _limit_bytes(free_bytes: int) -> int:

@@ -91,8 +91,8 @@ def _import_cupy() -> Any:
             raise _broken_cupy(error) from error
         raise DeviceError(
             "CuPy is not installed",
-            "Install one of the extras: pip install 'utxo-index[cuda13]' for drivers from "
-            f"{DRIVER_OF_CUDA[13]} on, 'utxo-index[cuda12]' for drivers from {DRIVER_OF_CUDA[12]} on. {_NUMPY}",
+            "Install utxo-index with an extra: pip install '.[cuda13]' for drivers from "
+            f"{DRIVER_OF_CUDA[13]} on, '.[cuda12]' for drivers from {DRIVER_OF_CUDA[12]} on. {_NUMPY}",
         ) from error
     except Exception as error:  # not only ImportError: a broken library of CUDA raises others
         raise _broken_cupy(error) from error
@@ -122,7 +122,7 @@ def _driver_version(runtime: Any, built_for: tuple[int, int]) -> tuple[int, int]
 
 
 def _driver_too_old(found: str, built_for: tuple[int, int]) -> DeviceError:
-    older = "cuda12: pip uninstall cupy-cuda13x, then pip install 'utxo-index[cuda12]'"
+    older = "cuda12: pip uninstall cupy-cuda13x, then pip install '.[cuda12]'"
     extra = f"or the extra for older drivers ({older})" if built_for[0] > 12 else "there is no extra for older ones"
     return DeviceError(
         f"the NVIDIA driver is too old: {found}, and CuPy here is for CUDA {_dotted(built_for)}",
@@ -156,7 +156,7 @@ def _require_nvrtc(cupy: Any, built_for: tuple[int, int]) -> None:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DeviceError(
             f"NVRTC, which compiles the kernels, is not here ({first_line})",
-            f"It comes with the extra: pip install 'utxo-index[cuda{built_for[0]}]'. {_NUMPY}",
+            f"It comes with the extra: pip install '.[cuda{built_for[0]}]'. {_NUMPY}",
         ) from error
 
 
