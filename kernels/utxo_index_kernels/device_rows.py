@@ -212,10 +212,12 @@ class Card:
             self.launcher.finish()
 
     def _device_buffers(self, piece_rows: int, row_bytes: int) -> tuple[int, list[DeviceArray]]:
-        """Two buffers for so many rows, or as many as there is room for."""
+        """Two buffers for so many rows, or as many as there is room for, and for some results beside them."""
 
         def make() -> list[DeviceArray]:
-            return [self.launcher.empty(piece_rows * row_bytes, np.uint8) for _ in range(2)]
+            n_bytes = piece_rows * row_bytes
+            *buffers, _ = [self.launcher.empty(size, np.uint8) for size in (n_bytes, n_bytes, n_bytes // 4)]
+            return buffers
 
         while piece_rows > MIN_PIECE_ROWS:
             try:
