@@ -171,7 +171,7 @@ def test_a_warning_is_an_error(tmp_path):
     )
     with pytest.raises(subprocess.CalledProcessError):
         build(tmp_path / "warns.so", source)
-    build(tmp_path / "warns.so", source, warn=False)
+    build(tmp_path / "warns.so", source, is_draft=True)
 
 
 CALL = """

@@ -7,7 +7,7 @@ import pytest
 from cuda_tools import missing
 from emulator import sanitizers
 from emulator.cases import CASES, FULL
-from emulator.mutant_list import MUTANTS
+from emulator.mutant_list import ALL_KERNELS, MUTANTS, UNCHANGED
 from emulator.mutants import run_mutant
 
 pytestmark = pytest.mark.skipif(emulator.compiler() is None, reason="no g++")
@@ -32,10 +32,15 @@ def test_kernels_are_clean_under_sanitizers(emulator_library, engine, kernels):
 def test_bugs_put_in_on_purpose_are_found(tmp_path, mutant):
     is_found, words = run_mutant(mutant, "fibres", tmp_path)
     assert is_found, "no check fails"
-    assert "Error" in words or "Faults" in words or "signal" in words, words
+    assert re.search("AssertionError|EmulatedError|Faults|signal", words)
+
+
+def test_only_bugs_are_found(tmp_path):
+    assert run_mutant(UNCHANGED, "fibres", tmp_path)[0] is False
 
 
 def test_every_bug_on_the_list_can_be_put_in():
+    assert set(ALL_KERNELS) == set(CASES)
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
     for mutant in MUTANTS:
         assert mutant.apply(SOURCE) != SOURCE
@@ -48,6 +53,11 @@ def test_every_kernel_is_checked_and_can_be_emulated():
     assert declared == exported
     launched = (emulator.HERE / "launches.py").read_text()
     assert [name for name in declared if f'"{name}"' not in launched] == []
+
+
+def test_the_readmes_count_the_bugs():
+    for readme in (emulator.HERE / "README.md", emulator.HERE.parents[1] / "README.md"):
+        assert re.search(rf"\b{len(MUTANTS)}\b", readme.read_text())
 
 
 def test_the_source_keeps_its_rules():

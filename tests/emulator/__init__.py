@@ -32,13 +32,13 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX") or "g++")
 
 
-def build(library: Path, source: Path = KERNELS_SOURCE, engine: str = "fibres", *, warn: bool = True) -> Path:
+def build(library: Path, source: Path = KERNELS_SOURCE, engine: str = "fibres", *, is_draft: bool = False) -> Path:
     """Compile kernels to a shared object; subprocess.CalledProcessError where g++ refuses, with its words in stderr.
 
-    A warning is an error, unless there are to be none.
+    A warning is an error. A draft is compiled sooner: without warnings, not optimised.
     """
-    warnings = _WARNINGS if warn else ("-w",)
-    command = [compiler() or "g++", *_OPTIONS, *warnings, *ENGINES[engine], "-o", str(library), str(source)]
+    options = (*ENGINES[engine], "-w", "-O0") if is_draft else (*_WARNINGS, *ENGINES[engine])
+    command = [compiler() or "g++", *_OPTIONS, *options, "-o", str(library), str(source)]
     subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
     return library
 

@@ -2,10 +2,7 @@
 // had again. Finds what depends on the order of lanes at barriers and collectives, divergence and deadlocks; not lost
 // updates (nothing interrupts a lane between a read and a write): the thread engine under ThreadSanitizer does.
 #pragma once
-#include <algorithm>
 #include <cstdlib>
-#include <functional>
-#include <random>
 #include <setjmp.h>
 #include <ucontext.h>
 
@@ -86,11 +83,10 @@ __attribute__((noinline)) inline void give_a_turn(Lane& lane, char* stack, size_
 
 // Run the blocks to their ends; false: they wait for ever. Every lane in turn, in a new order each time, or (with an
 // odd seed) one warp as far as it goes before the next one: both happen on a GPU, and each finds what the other misses.
-inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, bool warp_by_warp,
-                       const std::function<void()>& body) {
+inline bool run_blocks(std::vector<Block>& blocks, Random& random, bool warp_by_warp, const Body& body) {
     const size_t STACK = 64 * 1024;
     static char* stacks = static_cast<char*>(malloc(STACK * MAX_BLOCK * BLOCKS_IN_FLIGHT)); // touched where used
-    static const std::function<void()>* run_body;
+    static const Body* run_body;
     run_body = &body;
     unsigned n_lanes = blocks.size() * block_dim.x, n_left = n_lanes;
     std::vector<Lane> lanes(n_lanes);
@@ -100,9 +96,9 @@ inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, bool wa
         lanes[i].block = &blocks[i / block_dim.x];
         groups[warp_by_warp ? i / WARP : 0].push_back(i);
     }
-    std::shuffle(groups.begin(), groups.end(), random);
+    random.shuffle(groups);
     auto give_turns = [&](std::vector<unsigned>& group) {
-        std::shuffle(group.begin(), group.end(), random);
+        random.shuffle(group);
         for (unsigned i : group) {
             if (lanes[i].is_done) continue;
             give_a_turn(lanes[i], stacks + STACK * i, STACK, [] {
@@ -121,7 +117,8 @@ inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, bool wa
                 give_turns(group);
             } while (n_steps != before_group);
         }
-        n_left = std::count_if(lanes.begin(), lanes.end(), [](const Lane& lane) { return !lane.is_done; });
+        n_left = 0;
+        for (const Lane& lane : lanes) n_left += !lane.is_done;
         if (n_left && before == n_steps) {
             fail("deadlock: threads wait where others never come; so many", n_left);
             return false;

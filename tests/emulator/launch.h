@@ -1,6 +1,5 @@
 // What Python calls: a kernel by its name, with arguments as cuLaunchKernel takes them (a pointer to each).
 #pragma once
-#include <random>
 #include <type_traits>
 #include <utility>
 
@@ -13,7 +12,7 @@ struct Shape {
     size_t dynamic_shared;
 };
 
-inline int run(const Shape& shape, unsigned seed, const std::function<void()>& body) {
+inline int run(const Shape& shape, unsigned seed, const Body& body) {
     const unsigned n_blocks = shape.n_blocks, block_size = shape.block_size;
     failure[0] = 0;
     grid_dim = {n_blocks, 1, 1};
@@ -22,12 +21,12 @@ inline int run(const Shape& shape, unsigned seed, const std::function<void()>& b
     if (n_blocks == 0) fail("grid size", n_blocks);
     if (shape.dynamic_shared > MAX_DYNAMIC_SHARED) fail("dynamic shared memory", shape.dynamic_shared);
     if (failure[0]) return 1;
-    std::mt19937 random(seed);
+    Random random{seed};
     std::vector<unsigned> order(n_blocks);
     for (unsigned i = 0; i < n_blocks; i++) order[i] = i;
-    std::shuffle(order.begin(), order.end(), random); // no kernel may count on an order of blocks
+    random.shuffle(order); // no kernel may count on an order of blocks
     for (unsigned first = 0; first < n_blocks; first += BLOCKS_IN_FLIGHT) {
-        std::vector<Block> blocks(std::min(BLOCKS_IN_FLIGHT, n_blocks - first));
+        std::vector<Block> blocks(n_blocks - first < BLOCKS_IN_FLIGHT ? n_blocks - first : BLOCKS_IN_FLIGHT);
         for (unsigned k = 0; k < blocks.size(); k++) {
             blocks[k].index = {order[first + k]};
             blocks[k].dynamic_shared.assign(shape.dynamic_shared, RUBBISH);
@@ -40,14 +39,13 @@ inline int run(const Shape& shape, unsigned seed, const std::function<void()>& b
 }
 
 template <class... Arguments, size_t... I>
-int launch(void (*kernel)(Arguments...), const Shape& shape, unsigned seed, void** arguments,
-           std::index_sequence<I...>) {
-    return run(shape, seed, [=] { kernel(*reinterpret_cast<Arguments*>(arguments[I])...); });
+void call(void (*kernel)(Arguments...), void** arguments, std::index_sequence<I...>) {
+    kernel(*reinterpret_cast<Arguments*>(arguments[I])...);
 }
 
 template <class... Arguments>
-int launch(void (*kernel)(Arguments...), const Shape& shape, unsigned seed, void** arguments) {
-    return launch(kernel, shape, seed, arguments, std::index_sequence_for<Arguments...>{});
+void call(void (*kernel)(Arguments...), void** arguments) {
+    call(kernel, arguments, std::index_sequence_for<Arguments...>{});
 }
 
 // NumPy's words for the types of a kernel's arguments, as "*i4 u8 ": a pointer to int32s, a uint64.
@@ -78,6 +76,7 @@ extern "C" const char* emulator_failure() { return emulator::failure; }
 #define EXPORT_KERNEL(name)                                                                                            \
     extern "C" int launch_##name(unsigned n_blocks, unsigned block_size, size_t dynamic_shared, unsigned seed,         \
                                  void** arguments) {                                                                   \
-        return emulator::launch(name, {n_blocks, block_size, BLOCK_THREADS, dynamic_shared}, seed, arguments);         \
+        auto run = [](void** its_arguments) { emulator::call(name, its_arguments); };                                  \
+        return emulator::run({n_blocks, block_size, BLOCK_THREADS, dynamic_shared}, seed, {run, arguments});           \
     }                                                                                                                  \
     extern "C" const char* signature_##name() { return emulator::signature(name); }

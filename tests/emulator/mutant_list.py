@@ -34,7 +34,12 @@ class Mutant(NamedTuple):
 
 
 SUMS = (
-    Mutant("carry of a 128-bit sum lost", "high += more_high + (low < more_low);", "high += more_high;", ROW_KERNELS),
+    Mutant(
+        "carry of a 128-bit sum lost",
+        "high += more_high + (low < more_low);",
+        "high += more_high;",
+        ("cost_basis_sums",),
+    ),
     Mutant("high half of a product lost", "add(a * b, __umul64hi(a, b))", "add(a * b, 0)", ("cost_basis_sums",)),
     Mutant("warp sum of half a warp", "distance = WARP / 2;", "distance = WARP / 4;", BIN_KERNELS),
     Mutant(
@@ -340,4 +345,6 @@ HISTORY = (
     Mutant("created beyond the last sample", "(u32)sample >= (u32)n_samples", "sample < 0", BY_SAMPLE, occurrence=1),
 )
 
+ALL_KERNELS = (*ROW_KERNELS, "bucket_supply_rows_wide", "supply_at", "bucket_supply", *SEGMENT_KERNELS, *BY_SAMPLE)
+UNCHANGED = Mutant("nothing changed", "BLOCK_WARPS 8", "BLOCK_WARPS 8", ALL_KERNELS)
 MUTANTS = (*SUMS, *ROWS, *BINS, *UTXOS, *SUPPLY, *HISTORY)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from emulator import ENGINES, KERNELS_SOURCE, build, sanitizers
-from emulator.mutant_list import MUTANTS, Mutant
+from emulator.mutant_list import MUTANTS, UNCHANGED, Mutant
 
 TIMEOUT_SECONDS = 120.0
 EFFORTS = {"fibres": "full", "threads-tsan": "small", "threads-asan": "small"}
@@ -26,11 +27,11 @@ EFFORTS = {"fibres": "full", "threads-tsan": "small", "threads-asan": "small"}
 
 def run_mutant(mutant: Mutant, engine: str, folder: Path) -> tuple[bool, str]:
     """Whether the bug is found, and by what words. RuntimeError where it is no bug, but no longer C++."""
-    stem = f"{MUTANTS.index(mutant)}-{engine}"
+    stem = re.sub(r"\W+", "-", f"{mutant.name} {engine}")
     source, library = folder / f"{stem}.cu", folder / f"{stem}.so"
     source.write_text(mutant.apply(KERNELS_SOURCE.read_text()))
     try:
-        build(library, source, engine, warn=False)
+        build(library, source, engine, is_draft=True)
     except subprocess.CalledProcessError as error:
         raise RuntimeError(f"{mutant.name}: does not compile: {error.stderr[:2000]}") from error
     is_well, words = sanitizers.run_check(library, engine, EFFORTS[engine], *mutant.kernels, timeout=TIMEOUT_SECONDS)
@@ -41,7 +42,7 @@ def run_mutant(mutant: Mutant, engine: str, folder: Path) -> tuple[bool, str]:
 def _summary(words: str) -> str:
     """The line that says most."""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
-    telling = [line for line in lines if "SUMMARY" in line or "runtime error" in line]
+    telling = [line for line in lines if "SUMMARY" in line or "runtime error" in line or "signal" in line]
     return (telling or lines or ["ended without a word"])[-1][:150]
 
 
@@ -54,11 +55,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as threads:
         tries = [
             (mutant, engine, threads.submit(run_mutant, mutant, engine, Path(folder)))
-            for mutant in MUTANTS
-            for engine in (ENGINES if options.every_engine else [mutant.engine])
+            for mutant in (UNCHANGED, *MUTANTS)
+            for engine in (ENGINES if options.every_engine or mutant is UNCHANGED else [mutant.engine])
         ]
         for mutant, engine, outcome in tries:
             is_found, words = outcome.result()
+            if mutant is UNCHANGED:
+                if is_found:
+                    raise RuntimeError(f"{engine}: the kernels as they are do not pass: {words}")
+                continue
             must = engine == mutant.engine
             missed += must and not is_found
             word = "found" if is_found else "NOT FOUND" if must else "not found"

@@ -46,7 +46,8 @@ def run_python(*arguments: str, engine: str, timeout: float) -> tuple[bool, str]
         )
     except subprocess.TimeoutExpired:
         return False, f"not done after {timeout:.0f} s"
-    return done.returncode == 0, done.stdout + done.stderr
+    end = f"\nended by signal {-done.returncode}" if done.returncode < 0 else ""
+    return done.returncode == 0, done.stdout + done.stderr + end
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <cstdio>
+#include <utility>
 #include <vector>
 
 namespace emulator {
@@ -30,6 +31,28 @@ struct WarpState {
 struct Barrier {
     unsigned n_arrived = 0, n_passed = 0;
     int line = 0;
+};
+
+// What one thread of a launch does.
+struct Body {
+    void (*run)(void** arguments);
+    void** arguments;
+    void operator()() const { run(arguments); }
+};
+
+// SplitMix64: a seed draws the same with every compiler.
+struct Random {
+    uint64_t state;
+    uint64_t draw() {
+        uint64_t bits = state += 0x9e3779b97f4a7c15;
+        bits = (bits ^ bits >> 30) * 0xbf58476d1ce4e5b9;
+        bits = (bits ^ bits >> 27) * 0x94d049bb133111eb;
+        return bits ^ bits >> 31;
+    }
+    template <class T>
+    void shuffle(std::vector<T>& items) {
+        for (size_t n = items.size(); n > 1; n--) std::swap(items[n - 1], items[draw() % n]);
+    }
 };
 
 inline char failure[256]; // the first one of a launch; empty: none

@@ -1,13 +1,10 @@
 // A lane is a thread of the operating system, so that ThreadSanitizer sees a missing __syncthreads, or a plain += where
 // an atomic is due, as the data race that it is on a GPU; AddressSanitizer sees every overrun. For small blocks.
 #pragma once
-#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdlib>
-#include <functional>
 #include <mutex>
-#include <random>
 #include <thread>
 #include <unistd.h>
 
@@ -138,7 +135,7 @@ inline void leave() {
 class Crew {
   public:
     // Every lane on a thread of its own, to their ends.
-    void run(std::vector<Lane>& lanes, const std::function<void()>& body) {
+    void run(std::vector<Lane>& lanes, const Body& body) {
         std::unique_lock<std::mutex> lock(lock_);
         lanes_ = lanes.data();
         body_ = &body;
@@ -184,20 +181,20 @@ class Crew {
     std::mutex lock_;
     std::condition_variable called_, finished_;
     Lane* lanes_ = nullptr;
-    const std::function<void()>* body_ = nullptr;
+    const Body* body_ = nullptr;
     size_t n_lanes_ = 0, n_running_ = 0, n_threads_ = 0;
     unsigned long launch_ = 0;
 };
 
 // Run the blocks to their ends.
-inline bool run_blocks(std::vector<Block>& blocks, std::mt19937& random, bool, const std::function<void()>& body) {
+inline bool run_blocks(std::vector<Block>& blocks, Random& random, bool, const Body& body) {
     static Crew* crew = new Crew; // never destroyed: its threads wait for the next launch until the process ends
     std::vector<Lane> lanes(blocks.size() * block_dim.x);
     for (unsigned i = 0; i < lanes.size(); i++) {
         lanes[i].thread = {i % block_dim.x};
         lanes[i].block = &blocks[i / block_dim.x];
     }
-    std::shuffle(lanes.begin(), lanes.end(), random);
+    random.shuffle(lanes);
     crew->run(lanes, body);
     return true;
 }
