@@ -14,10 +14,15 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple
 
+from utxo_index_kernels.launcher import COMPILE_OPTIONS
+
 NVRTC_PACKAGES = {"newest": "nvidia-cuda-nvrtc", "oldest": "nvidia-cuda-nvrtc-cu12"}
 """The NVRTC of CUDA 13, and the oldest one of CUDA 12 that CuPy 14 runs with."""
 
-OPTIONS = ("--std=c++17", "-default-device", "--ptxas-options=-v")
+CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")
+"""What CuPy adds to the launcher's options."""
+
+OPTIONS = (*COMPILE_OPTIONS, *CUPY_OPTIONS, "--ptxas-options=-v")
 
 
 class KernelCode(NamedTuple):

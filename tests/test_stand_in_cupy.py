@@ -5,9 +5,12 @@ import re
 import sys
 import types
 
+import machine_code
 import numpy as np
 import pytest
 from stand_in_cupy import Machine, make_cupy
+
+from utxo_index_kernels.launcher import COMPILE_OPTIONS, kernel_source
 
 STAND_IN = make_cupy(Machine())
 
@@ -119,6 +122,23 @@ def test_without_a_driver_the_real_package_says_what_the_probe_expects(cupy):
     with pytest.raises(cupy.cuda.runtime.CUDARuntimeError) as error:
         cupy.cuda.runtime.getDeviceCount()
     assert error.value.status in (35, 100)
+
+
+def test_cupys_own_way_of_compiling_takes_the_kernels(cupy, monkeypatch):
+    """And machine code is tested with the options that it ends up with. Only what asks the driver is left out."""
+    compiler, given = cupy.cuda.compiler, []
+    compile_program = compiler._NVRTCProgram.compile
+    monkeypatch.setattr(compiler, "_get_arch_for_options_for_nvrtc", lambda arch=None: (f"-arch=sm_{arch}", "cubin"))
+    monkeypatch.setattr(
+        compiler._NVRTCProgram,
+        "compile",
+        lambda self, options=(), log=None: given.append(options) or compile_program(self, options, log),
+    )
+    added_by_the_cache = ("-ftz=true",)
+    assert added_by_the_cache[0] in inspect.getsource(compiler._compile_with_cache_cuda)
+    cubin, _ = compiler.compile_using_nvrtc(kernel_source(), (*COMPILE_OPTIONS, *added_by_the_cache), "90")
+    assert cubin.startswith(b"\x7fELF")
+    assert set(given[0]) == {*COMPILE_OPTIONS, *machine_code.CUPY_OPTIONS, "-arch=sm_90"}
 
 
 def test_arrays_of_the_stand_in_are_not_numpys():

@@ -12,7 +12,7 @@ from .probe import Device
 
 BLOCK_THREADS = 256
 BLOCKS_PER_MULTIPROCESSOR = 8
-COMPILE_OPTIONS = ("--std=c++17", "-default-device")
+COMPILE_OPTIONS = ("--std=c++17",)  # CuPy adds its own; an older NVRTC takes none twice
 
 DeviceArray = Any
 """A `cupy.ndarray`: CuPy has no types for mypy."""
