@@ -86,6 +86,14 @@ class FakeIndex:
             chunk = coin_columns(coins[first : first + 7])
             yield {name: chunk[name] for name in columns}
 
+    def read_spends(self, columns, first_height, end_height):
+        rows = [(height, *spend) for height in range(first_height, end_height) for spend in self._spends[height]]
+        names = ("spent_height", "created_height", "value_sats", "n_coins")
+        for first in range(0, len(rows), 5):
+            chunk = zip(names, zip(*rows[first : first + 5], strict=True), strict=True)
+            dtypes = {"value_sats": np.int64}
+            yield {name: np.array(column, dtypes.get(name, np.int32)) for name, column in chunk if name in columns}
+
     def height_of_hash(self, block_hash: bytes) -> int:
         for height in range(self.tip_height + 1):
             if self.block_hash(height) == block_hash:

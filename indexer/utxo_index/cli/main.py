@@ -17,7 +17,7 @@ import click
 
 from utxo_index import __version__
 from utxo_index.cli.exit_codes import Terminated, explain
-from utxo_index.metrics import METRICS
+from utxo_index.metrics import METRIC_COMMANDS
 
 PROGRAM = "utxo-index"
 COMPLETE_VARIABLE = "_UTXO_INDEX_COMPLETE"
@@ -25,7 +25,9 @@ COMPLETE_VARIABLE = "_UTXO_INDEX_COMPLETE"
 COMMANDS = {
     "build": "utxo_index.cli.build:build",
     "status": "utxo_index.cli.status:status",
-    **{metric.name.replace("_", "-"): f"utxo_index.cli.queries:{metric.name}" for metric in METRICS},
+    **{name.replace("_", "-"): f"utxo_index.cli.queries:{name}" for name in METRIC_COMMANDS},
+    "series": "utxo_index.cli.series:series_command",
+    "heatmap": "utxo_index.cli.heatmap:heatmap_command",
     "export": "utxo_index.cli.export:export",
     "verify": "utxo_index.cli.verify:verify",
     "warmup": "utxo_index.cli.warmup:warmup",

@@ -216,6 +216,15 @@ class Index:
         end_height = self.tip_height + 1 if end_height is None else end_height
         return self._rows_between("utxos", columns, first_height, end_height)
 
+    def read_spends(self, columns: Sequence[str], first_height: int, end_height: int) -> Iterator[dict[str, Any]]:
+        """Rows of `spends` spent in [first_height, end_height), in order, a row group (at most 1 Mi rows) at a time.
+
+        columns : of spent_height int32[n], created_height int32[n], value_sats int64[n], n_coins int32[n]
+
+        Threads decode ahead; each row group is verified. Raises IndexFolderError for damage.
+        """
+        return self._rows_between("spends", columns, first_height, end_height)
+
     def table_stats(self) -> dict[str, tuple[int, int, int]]:
         """(rows, bytes, files) of each table."""
         return {
