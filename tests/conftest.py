@@ -24,10 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"under CI=true every test must run; missing here: {', '.join(cuda_tools.missing())}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if cuda_tools.missing():
-        line = f"WARNING: {cuda_tools.INSTEAD}; missing here: {', '.join(cuda_tools.missing())}"
-        terminalreporter.write_line(line, red=True, bold=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if cuda_tools.missing() and not hasattr(config, "workerinput"):  # once, as the last line
+        config.get_terminal_writer().line(cuda_tools.warning(), red=True, bold=True)
 
 
 @pytest.fixture(scope="session")
