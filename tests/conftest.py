@@ -25,8 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if cuda_tools.missing() and not hasattr(config, "workerinput"):  # once, as the last line
-        config.get_terminal_writer().line(cuda_tools.warning(), red=True, bold=True)
+    terminal = config.pluginmanager.get_plugin("terminalreporter")  # there is none in a worker
+    if cuda_tools.missing() and terminal and not hasattr(config, "workerinput"):
+        terminal.write_line(cuda_tools.warning(), red=True, bold=True)
 
 
 @pytest.fixture(scope="session")
