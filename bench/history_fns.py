@@ -44,12 +44,12 @@ def spends(n_rows: int, rows_per_block: int, heights: int = HEIGHTS) -> dict[str
         "value_sats": np.empty(n_rows, np.int64),
     }
     first_height = heights - -(-n_rows // rows_per_block)
-    fill_spends(rows["spent_height"], rows["created_height"], rows["value_sats"], first_height, rows_per_block, 7)  # type: ignore[arg-type]
+    fill_spends(*rows.values(), first_height, rows_per_block, 7)  # type: ignore[arg-type]
     return rows
 
 
 def prices_and_clock(heights: int = HEIGHTS) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """A price that rises from 0.05 to about 110,000 USD, another one for every 144 blocks; a block every ten minutes."""
+    """A price that rises from 0.05 to 110,000 USD, another one every 144 blocks; a block every ten minutes."""
     day = np.arange(heights) // 144
     rng = np.random.default_rng(5)
     noise = 0.02 * rng.standard_normal(int(day[-1]) + 1).cumsum() / 4

@@ -31,10 +31,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"under CI=true every test must run; missing here: {', '.join(cuda_tools.missing())}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if cuda_tools.missing():
-        line = f"WARNING: {cuda_tools.INSTEAD}; missing here: {', '.join(cuda_tools.missing())}"
-        terminalreporter.write_line(line, red=True, bold=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")  # there is none in a worker
+    if cuda_tools.missing() and terminal and not hasattr(config, "workerinput"):
+        terminal.write_line(cuda_tools.warning(), red=True, bold=True)
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,8 @@ import importlib.util
 import os
 
 import machine_code
+import pytest
 from emulator import compiler, sanitizers
-
-INSTEAD = "tests of the CUDA kernels DO NOT RUN"
 
 
 @functools.cache
@@ -24,6 +23,18 @@ def missing() -> tuple[str, ...]:
     if importlib.util.find_spec("cupy") is None:
         gaps.append("cupy (whether the stand-in is like it)")
     return tuple(gaps)
+
+
+def warning() -> str:
+    return f"WARNING: tests of the CUDA kernels DID NOT RUN; missing here: {', '.join(missing())}"
+
+
+def skip_without(*, compiler_needed: bool = False, nvrtc_needed: bool = False) -> None:
+    """Called at the top of a test module: leave it out, as one, where it cannot run."""
+    if compiler_needed and compiler() is None:
+        pytest.skip("no g++", allow_module_level=True)
+    if nvrtc_needed and machine_code.missing_packages():
+        pytest.skip("no NVRTC", allow_module_level=True)
 
 
 def must_all_run() -> bool:

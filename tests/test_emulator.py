@@ -5,9 +5,9 @@ import subprocess
 import cuda_tools
 import numpy as np
 import pytest
-from emulator import EmulatedError, Kernels, build, compiler, sanitizers
+from emulator import EmulatedError, Kernels, build, sanitizers
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="no g++")
+cuda_tools.skip_without(compiler_needed=True)
 
 TOYS = r"""
 #define BLOCK_THREADS 128

@@ -114,6 +114,8 @@ def test_spend_sums_agree_with_the_reference(first, data, prices, clock, size):
     expected = reference.spend_sums(rows, prices, clock, first, END)
     for backend in BACKENDS:
         assert spend_sums(backend, rows, prices, clock, first, size=size) == expected
+        amounts = backend.spend_sums(chunks_of(rows, size), table(prices), table(clock), first, END, amounts_only=True)
+        assert list(zip(*map(integers, amounts), strict=True)) == [(*row[:4], 0, 0, 0, 0) for row in expected]
 
 
 @settings(max_examples=120, deadline=None)

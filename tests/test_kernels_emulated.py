@@ -4,13 +4,13 @@ import re
 
 import emulator
 import pytest
-from cuda_tools import missing
+from cuda_tools import missing, skip_without
 from emulator import sanitizers
 from emulator.cases import CASES, FULL
 from emulator.mutant_list import ALL_KERNELS, MUTANTS, UNCHANGED
 from emulator.mutants import run_mutant
 
-pytestmark = pytest.mark.skipif(emulator.compiler() is None, reason="no g++")
+skip_without(compiler_needed=True)
 
 SOURCE = emulator.KERNELS_SOURCE.read_text()
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import machine_code
 import pytest
+from cuda_tools import skip_without
 from emulator import KERNELS_SOURCE
 
-pytestmark = pytest.mark.skipif(bool(machine_code.missing_packages()), reason="no NVRTC")
+skip_without(nvrtc_needed=True)
 
 SOURCE = KERNELS_SOURCE.read_text()
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 DONE, DISORDER, BAD_HEIGHT, BAD_VALUE, TOO_MUCH = range(5)
 
 SPAN_ROWS = 2048
+STEP_ROWS = 16
+"""While so many rows are worked off, as many of the next span are fetched from memory."""
+
 SMALL_SATS = 1 << 43
 """A span's satoshis below this times a limb of 20 bits stay below 2^63."""
 
@@ -41,6 +45,32 @@ def _high_word(typingctx, a, b):
         return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
 
     return types.uint64(types.uint64, types.uint64), build
+
+
+@intrinsic
+def _prefetch(typingctx, array, entry):
+    """Have an entry of an array fetched into the cache: a hint, so it may lie outside."""
+    from llvmlite import ir
+
+    def build(context, builder, signature, args):
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        hint = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, hint, "llvm.prefetch.p0i8")
+        place = builder.bitcast(builder.gep(data, [args[1]]), byte)
+        builder.call(function, [place, flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), build
+
+
+@njit(nogil=True, inline="always")
+def _prefetch_rows(spent_height, created_height, value_sats, row):
+    """Have STEP_ROWS rows fetched: two lines of values, one of each height."""
+    _prefetch(value_sats, row)
+    _prefetch(value_sats, row + 8)
+    _prefetch(created_height, row)
+    _prefetch(spent_height, row)
 
 
 @njit(nogil=True, inline="always")
@@ -108,7 +138,8 @@ def _check_span(spent_height, created_height, value_sats):
 
 
 @njit(
-    f"UniTuple(int64, 2)({_I4}, {_I4}, {_I8}, {_I8}, int64, int64, boolean, int64[:, ::1], {_U8}, {_U8}, {_U8}, {_U8})",
+    f"UniTuple(int64, 2)({_I4}, {_I4}, {_I8}, {_I8}, int64, int64, boolean, boolean,"
+    f" int64[:, ::1], {_U8}, {_U8}, {_U8}, {_U8})",
     nogil=True,
     cache=True,
 )
@@ -120,6 +151,7 @@ def add_spend_sums(
     first_height: int,
     end_height: int,
     tables_are_small: bool,
+    amounts_only: bool,
     sats: NDArray[np.int64],
     cost: NDArray[np.uint64],
     profit: NDArray[np.uint64],
@@ -135,6 +167,7 @@ def add_spend_sums(
         because a row needs both, and they are what it waits for
     first_height, end_height : spent heights lie in [first, end)
     tables_are_small : prices < SMALL_PRICE_USD_MICROS and end_height <= SMALL_HEIGHTS
+    amounts_only : leave all but `sats` as it is
     sats : int64[k, 4], spent, priced, cheaper, dearer; the others : uint64[k, 2], low and high word; added to
 
     Returns (row, code): DONE, or what is wrong at or before `row` (the sums are then rubbish): DISORDER (heights fall
@@ -162,13 +195,38 @@ def add_spend_sums(
         clock = prices_and_clocks[2 * height + 1]
         created_heights = created_height[row:end]
         values = value_sats[row:end]
-        for k in range(len(created_heights)):
-            entry = np.uint64(created_heights[k]) << np.uint64(1)
-            created_prices[k] = prices_and_clocks[entry]
-            created_clocks[k] = prices_and_clocks[entry | np.uint64(1)]
         priced = np.int64(0)
         cheaper = np.int64(0)
         dearer = np.int64(0)
+        if amounts_only:
+            for k in range(len(values)):
+                created_prices[k] = prices_and_clocks[np.uint64(created_heights[k]) << np.uint64(1)]
+            for k in range(len(values)):
+                value = values[k]
+                created_price = created_prices[k]
+                priced += value if created_price > 0 else 0
+                cheaper += value if created_price < price else 0
+                dearer += value if created_price > price else 0
+            sats[place, 0] += span_sats
+            sats[place, 1] += priced
+            sats[place, 2] += cheaper
+            sats[place, 3] += dearer
+            if sats[place, 0] < 0:
+                return row, TOO_MUCH
+            row = end
+            continue
+        n_whole = len(values) & ~(STEP_ROWS - 1)
+        for step in range(0, n_whole, STEP_ROWS):
+            _prefetch_rows(spent_height, created_height, value_sats, end + step)
+            for k in range(STEP_ROWS):
+                place_in_span = np.uint64(step + k)
+                entry = np.uint64(created_heights[place_in_span]) << np.uint64(1)
+                created_prices[place_in_span] = prices_and_clocks[entry]
+                created_clocks[place_in_span] = prices_and_clocks[entry | np.uint64(1)]
+        for k in range(n_whole, len(values)):
+            entry = np.uint64(created_heights[np.uint64(k)]) << np.uint64(1)
+            created_prices[np.uint64(k)] = prices_and_clocks[entry]
+            created_clocks[np.uint64(k)] = prices_and_clocks[entry | np.uint64(1)]
         if tables_are_small and span_sats < SMALL_SATS:
             cost_low = cost_high = profit_low = profit_high = blocks = seconds_low = seconds_high = np.int64(0)
             for k in range(len(values)):

@@ -24,6 +24,7 @@ from .spend_rows import (
     Limbs,
     Rows,
     Spends,
+    TableCache,
     add_limbs,
     checked_sats,
     created_by_sample,
@@ -46,20 +47,22 @@ _REASONS = {
 
 
 def spend_sums(
-    rows: Iterable[Rows], price_usd_micros: Int64Array, clock_unix: Int64Array, first_height: int, end_height: int
+    rows: Iterable[Rows],
+    price_usd_micros: Int64Array,
+    clock_unix: Int64Array,
+    first_height: int,
+    end_height: int,
+    amounts_only: bool = False,
 ) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, Limbs, Limbs, Limbs, Limbs]:
     """What the spends of each block moved, cost, gained and destroyed, exact: the fields of `SpendSums`.
 
     rows: chunks of `spends`. price_usd_micros: int64[>= end] in [0, 2^53); clock_unix: int64[>= end] in [0, 2^32),
-    never falling. Returns four int64[k] in satoshis and four uint64[k, 2] of 128 bits; k = end - first height.
+    never falling. Returns four int64[k] in satoshis and four uint64[k, 2] of 128 bits, which are 0 with
+    `amounts_only`; k = end - first height.
     ValueError: rows or tables are not as they must be, or the rows of one height hold 2^63 satoshis or more.
     """
-    price = table("price_usd_micros", price_usd_micros, end_height, (0, PRICE_LIMIT_USD_MICROS))
-    clock = rising_table("clock_unix", clock_unix, end_height, (0, CLOCK_LIMIT_UNIX))
     n_heights = max(end_height - first_height, 0)
-    tables_are_small = _small(price)
-    prices_and_clocks = np.empty((end_height, 2), np.int64)
-    prices_and_clocks[:, 0], prices_and_clocks[:, 1] = price, clock
+    prices_and_clocks, tables_are_small = _PRICES_AND_CLOCKS.get(end_height, price_usd_micros, clock_unix)
     sats = np.zeros((n_heights, 4), np.int64)
     spent = np.zeros((n_heights, 2), np.uint64)
     sums = [np.zeros((n_heights, 2), np.uint64) for _ in range(4)]
@@ -68,15 +71,15 @@ def spend_sums(
         first, end = _heights(piece)
         piece_sats = np.zeros((end - first, 4), np.int64)
         piece_sums = [np.zeros((end - first, 2), np.uint64) for _ in range(4)]
-        _check(fns.add_spend_sums(*piece, prices_and_clocks.reshape(-1), first, end, tables_are_small, piece_sats,
-                                  *piece_sums))  # fmt: skip
+        _check(fns.add_spend_sums(*piece, prices_and_clocks, first, end, tables_are_small, amounts_only,
+                                  piece_sats, *piece_sums))  # fmt: skip
         return first - first_height, piece_sats, piece_sums
 
     for place, piece_sats, piece_sums in _in_threads(add, _pieces(rows, first_height, end_height)):
         heights = slice(place, place + len(piece_sats))
         sats[heights] += piece_sats
         add_limbs(spent[heights], piece_sats[:, 0].astype(np.uint64))
-        for total, part in zip(sums, piece_sums, strict=True):
+        for total, part in zip(sums, piece_sums, strict=not amounts_only):
             add_limbs(total[heights], part[:, 0], part[:, 1])
     cost, profit, age_blocks, age_seconds = sums
     priced, cheaper, dearer = (np.ascontiguousarray(sats[:, k]) for k in (1, 2, 3))
@@ -97,11 +100,8 @@ def cohort_sums(
     creation height (modulo 2^64).
     ValueError: rows or tables are not as they must be, or the young rows of a height hold 2^63 satoshis or more.
     """
-    price = table("price_usd_micros", price_usd_micros, end_height, (0, PRICE_LIMIT_USD_MICROS))
-    price = np.ascontiguousarray(price, np.int64)
-    first_young = np.ascontiguousarray(young_table(first_young_height, end_height), np.int64)
+    price, first_young, tables_are_small = _YOUNG_TABLES.get(end_height, price_usd_micros, first_young_height)
     n_heights = max(end_height - first_height, 0)
-    tables_are_small = _small(price)
     young = np.zeros((n_heights, 2), np.uint64)
     cost = np.zeros((n_heights, 2), np.uint64)
     by_created = np.zeros(end_height, np.int64)
@@ -160,6 +160,30 @@ def bucket_supply_by_day(
     np.cumsum(matrix, axis=0, out=matrix)
     matrix += base_value
     return matrix
+
+
+def _prices_and_clocks(
+    end_height: int, price_usd_micros: Int64Array, clock_unix: Int64Array
+) -> tuple[Int64Array, bool]:
+    """Price and clock of each height in turn, checked; and whether they allow the short way."""
+    price = table("price_usd_micros", price_usd_micros, end_height, (0, PRICE_LIMIT_USD_MICROS))
+    clock = rising_table("clock_unix", clock_unix, end_height, (0, CLOCK_LIMIT_UNIX))
+    both = np.empty((end_height, 2), np.int64)
+    both[:, 0], both[:, 1] = price, clock
+    return both.reshape(-1), _small(price)
+
+
+def _young_tables(
+    end_height: int, price_usd_micros: Int64Array, first_young_height: NDArray[Any]
+) -> tuple[Int64Array, Int64Array, bool]:
+    """Both tables, checked; and whether they allow the short way."""
+    price = table("price_usd_micros", price_usd_micros, end_height, (0, PRICE_LIMIT_USD_MICROS))
+    first_young = np.ascontiguousarray(young_table(first_young_height, end_height), np.int64)
+    return np.ascontiguousarray(price, np.int64), first_young, _small(price)
+
+
+_PRICES_AND_CLOCKS = TableCache(_prices_and_clocks)
+_YOUNG_TABLES = TableCache(_young_tables)
 
 
 def _small(price_usd_micros: Int64Array) -> bool:

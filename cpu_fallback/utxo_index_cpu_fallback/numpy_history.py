@@ -36,12 +36,18 @@ _VALUE_LIMB_BITS, _WEIGHT_LIMB_BITS = 17, 27
 
 
 def spend_sums(
-    rows: Iterable[Rows], price_usd_micros: Int64Array, clock_unix: Int64Array, first_height: int, end_height: int
+    rows: Iterable[Rows],
+    price_usd_micros: Int64Array,
+    clock_unix: Int64Array,
+    first_height: int,
+    end_height: int,
+    amounts_only: bool = False,
 ) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, Limbs, Limbs, Limbs, Limbs]:
     """What the spends of each block moved, cost, gained and destroyed, exact: the fields of `SpendSums`.
 
     rows: chunks of `spends`. price_usd_micros: int64[>= end] in [0, 2^53); clock_unix: int64[>= end] in [0, 2^32),
-    never falling. Returns four int64[k] in satoshis and four uint64[k, 2] of 128 bits; k = end - first height.
+    never falling. Returns four int64[k] in satoshis and four uint64[k, 2] of 128 bits, which are 0 with
+    `amounts_only`; k = end - first height.
     ValueError: rows or tables are not as they must be, or the rows of one height hold 2^63 satoshis or more.
     """
     price = table("price_usd_micros", price_usd_micros, end_height, (0, PRICE_LIMIT_USD_MICROS))
@@ -60,6 +66,8 @@ def spend_sums(
         ):
             sums[place] += np.add.reduceat(value * chosen, starts)  # part of `spent`, which is checked below
         _add_products(spent, place, starts, value, np.ones(1, np.int64))
+        if amounts_only:
+            continue
         _add_products(cost, place, starts, value, created_price)
         _add_products(profit, place, starts, value, np.maximum(spent_price - created_price, 0))
         _add_products(age_blocks, place, starts, value, (piece.spent_height - piece.created_height).astype(np.int64))

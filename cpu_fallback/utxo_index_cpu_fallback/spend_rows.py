@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ CLOCK_LIMIT_UNIX = 1 << 32
 Rows = Mapping[str, NDArray[Any]]
 Int64Array = NDArray[np.int64]
 Limbs = NDArray[np.uint64]
+_Prepared = TypeVar("_Prepared")
 
 _DTYPES = {"spent_height": "int32", "created_height": "int32", "value_sats": "int64"}
 
@@ -103,6 +105,30 @@ def young_table(first_young_height: NDArray[Any], end_height: int) -> NDArray[An
     if bool((values > np.arange(1, end_height + 1)).any()):
         raise ValueError("first_young_height: above h + 1")
     return values
+
+
+class TableCache(Generic[_Prepared]):
+    """What was last made of some tables, so that the batches of a history need not check and copy them anew.
+
+    Only of read-only arrays, as those stay what they are.
+    """
+
+    def __init__(self, prepare: Callable[..., _Prepared]) -> None:
+        self._prepare = prepare
+        self._last: tuple[list[weakref.ref[Any]], _Prepared] | None = None
+
+    def get(self, end_height: int, *tables: NDArray[Any]) -> _Prepared:
+        """`prepare(end_height, *tables)`, or the like for more heights."""
+        if any(table.flags.writeable for table in tables) or min(len(table) for table in tables) < end_height:
+            return self._prepare(end_height, *tables)
+        last = self._last
+        if last is None or any(ref() is not table for ref, table in zip(last[0], tables, strict=True)):
+            try:
+                made = self._prepare(min(len(table) for table in tables), *tables)
+            except ValueError:  # perhaps only beyond the heights that are meant
+                return self._prepare(end_height, *tables)
+            last = self._last = [weakref.ref(table) for table in tables], made
+        return last[1]
 
 
 def created_by_sample(

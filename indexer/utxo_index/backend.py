@@ -218,6 +218,7 @@ class Backend(Protocol):
         clock_unix: Int64Array,
         first_height: int,
         end_height: int,
+        amounts_only: bool = False,
     ) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, Limbs, Limbs, Limbs, Limbs]:
         """What the spends of each block moved, cost, gained and destroyed, exact; the fields of `SpendSums`.
 
@@ -227,6 +228,7 @@ class Backend(Protocol):
         price_usd_micros : int64[>= end_height], price p of each block, in [0, 2^53)
         clock_unix : int64[>= end_height], block clock τ, in [0, 2^32), never falling
         first_height, end_height : 0 <= first <= end; k = end - first
+        amounts_only : the sums of 128 bits are not asked for, and are 0
 
         Raises
         ------

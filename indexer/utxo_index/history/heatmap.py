@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utxo_index.buckets import Buckets, BucketSpec, PriceLevels
+from utxo_index.history.profit import price_levels
 from utxo_index.history.series import Scope
-from utxo_index.history.sweep import COLUMNS, BucketStates, sweep
+from utxo_index.history.sweep import COLUMNS, BucketStates, read_only, sweep
 
 if TYPE_CHECKING:
     from utxo_index.backend import Backend
@@ -64,7 +65,8 @@ def heatmap(index: Index, backend: Backend, chosen: Scope, spec: BucketSpec) -> 
         raise ValueError("a heatmap has a row of buckets for every day")
     first, end = samples.first_flow_height, int(samples.heights[-1]) + 1
     price_usd_micros = tables.price_usd_micros[:end]
-    levels, rank = np.unique(price_usd_micros, return_inverse=True)
+    levels, rank = price_levels(price_usd_micros)
+    ranks = read_only(rank.astype(np.int32))
     days = _Days(chosen, spec, levels)
     vector = index.supply_at(first - 1, backend) if first else None
 
@@ -73,7 +75,6 @@ def heatmap(index: Index, backend: Backend, chosen: Scope, spec: BucketSpec) -> 
         if base is not None:
             np.add.at(held, rank[:first], base)
         take = days.take_sats if column == "value_sats" else days.take_coins
-        ranks = rank.astype(np.int32)
         return BucketStates(backend, held, created, ranks, samples.heights, first, take, column)
 
     both = [
@@ -112,7 +113,7 @@ class _Days:
 
     def take_coins(self, first_sample: int, states: Int64Array) -> None:
         samples = self._chosen.samples
-        assert samples.day_start_unix is not None
+        assert samples.day_start_unix is not None  # `heatmap` has seen to it
         for k, coins in enumerate(states, first_sample):
             sats, height = self._sats.popleft(), int(samples.heights[k])
             alive = np.flatnonzero(coins > 0)

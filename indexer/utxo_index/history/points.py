@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from utxo_index.history.profit import ProfitStates
+from utxo_index.history.profit import ProfitStates, price_levels
 from utxo_index.history.samples import Samples
-from utxo_index.history.sweep import BucketStates, CohortTotals, Reduction, SpendTotals, sweep
+from utxo_index.history.sweep import BucketStates, CohortTotals, Reduction, SpendTotals, read_only, sweep
 from utxo_index.metrics import Need
 from utxo_index.metrics.exact_sums import (
     segment_limb_sums,
@@ -39,7 +39,7 @@ SLAB_ROWS = 1 << 16
 
 
 class SweptPoint(NamedTuple):
-    """A `metrics.point.Point`. What was not asked for is 0."""
+    """A `metrics.point.Point`. What was not asked for says nothing."""
 
     spot_usd_micros: int
     supply_sats: int
@@ -88,19 +88,22 @@ class _Points:
         self._needs = needs
         self._first = samples.first_flow_height
         self._end = int(samples.heights[-1]) + 1
-        self._price = tables.price_usd_micros[: self._end]
+        self._price, clock_unix = (
+            read_only(values[: self._end]) for values in (tables.price_usd_micros, tables.clock_unix)
+        )
         self._created = index.blocks.created_sats[: self._end]
         self._net = self._created - index.blocks.spent_sats[: self._end]
         self._thermo_sats = index.chain.subsidies_sats(0, self._end)
         self._thermo_sats[:1] = 0  # genesis created nothing
         self._base = index.supply_at(self._first - 1, backend).value_sats if self._first else np.zeros(0, np.int64)
         reductions: list[Reduction] = []
-        self._spends = SpendTotals(backend, self._price, tables.clock_unix[: self._end], self._first, self._end)
+        only_amounts = not needs & {Need.SPENDS, Need.UNREALIZED}
+        self._spends = SpendTotals(backend, self._price, clock_unix, self._first, self._end, only_amounts)
         self._by_block = samples.day_start_unix is None
         if Need.SPENDS in needs or (Need.PROFIT in needs and self._by_block):
             reductions.append(self._spends)
         if Need.COHORT in needs:
-            self._first_young = first_young_height(tables.clock_unix[: self._end], sth_days)
+            self._first_young = read_only(first_young_height(clock_unix, sth_days))
             self._cohort = CohortTotals(backend, self._price, self._first_young, self._first, self._end)
             reductions.append(self._cohort)
         self._profit = None
@@ -120,12 +123,12 @@ class _Points:
         if self._by_block:
             prices = self._price[heights]
             heights = heights[np.concatenate(([True], prices[1:] != prices[:-1]))]
-        levels, rank = np.unique(self._price, return_inverse=True)
+        levels, rank = price_levels(self._price)
         base = np.zeros(len(levels), np.int64)
         np.add.at(base, rank[: len(self._base)], self._base)
         profit = ProfitStates(levels, self._price[heights])
         return profit, BucketStates(
-            backend, base, self._created, rank.astype(np.int32), heights, self._first, profit.take
+            backend, base, self._created, read_only(rank.astype(np.int32)), heights, self._first, profit.take
         )
 
     def points(self) -> Iterator[SweptPoint]:
@@ -250,11 +253,12 @@ class _Points:
         sums = self._spends.sums
         first = int(heights[0])
         span = slice(first - self._first, first - self._first + len(heights))
+        zeros = [0] * len(heights)
         spent = zip(
             sums.cheaper_sats[span].tolist(),
             sums.dearer_sats[span].tolist(),
-            _integers(sums.profit[span]),
-            self._losses(span),
+            zeros if self._spends.amounts_only else _integers(sums.profit[span]),
+            zeros if self._spends.amounts_only else self._losses(span),
             strict=True,
         )
         names = ("cheaper", "dearer", "unrealized_profit", "unrealized_loss")

@@ -46,3 +46,13 @@ class ProfitStates:
             int(np.dot(held[levels], limb[levels])) << shift
             for shift, limb in zip(self._shifts, self._limbs, strict=True)
         )
+
+
+def price_levels(price_usd_micros: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """The prices there are, ascending, and the place of each height's among them; int64[h], h >= 1.
+
+    Prices come in runs, a bar's blocks, so runs are sorted, not heights.
+    """
+    starts = np.flatnonzero(np.concatenate(([True], price_usd_micros[1:] != price_usd_micros[:-1])))
+    levels, of_run = np.unique(price_usd_micros[starts], return_inverse=True)
+    return levels, np.repeat(of_run, np.diff(starts, append=len(price_usd_micros)))

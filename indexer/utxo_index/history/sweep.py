@@ -74,6 +74,7 @@ class SpendTotals:
     """`spend_sums` of all batches.
 
     price_usd_micros, clock_unix : int64 by height
+    amounts_only : leave the sums of 128 bits out
     sums : arrays over spent heights [first_height, end_height)
     """
 
@@ -82,6 +83,7 @@ class SpendTotals:
     clock_unix: Int64Array
     first_height: int
     end_height: int
+    amounts_only: bool
     sums: SpendSums = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,10 +96,14 @@ class SpendTotals:
         )  # fmt: skip
 
     def add(self, chunks: list[Chunk], first_height: int, end_height: int) -> None:
-        parts = self.backend.spend_sums(chunks, self.price_usd_micros, self.clock_unix, first_height, end_height)
+        parts = self.backend.spend_sums(
+            chunks, self.price_usd_micros, self.clock_unix, first_height, end_height, amounts_only=self.amounts_only
+        )
         heights = slice(first_height - self.first_height, end_height - self.first_height)
         for total, part in zip(self.sums[:4], parts[:4], strict=True):
             total[heights] += part
+        if self.amounts_only:
+            return
         for total_limbs, part_limbs in zip(self.sums[4:], parts[4:], strict=True):
             add_limbs(total_limbs[heights], part_limbs)
 
@@ -219,10 +225,22 @@ class BucketStates:
 
 
 def _rows_below(chunk: Chunk, height: int) -> Chunk:
-    end = int(np.searchsorted(chunk["spent_height"], height))
+    end = _first_row(chunk, height)
     return {name: column[:end] for name, column in chunk.items()}
 
 
 def _rows_from(chunk: Chunk, height: int) -> Chunk:
-    first = int(np.searchsorted(chunk["spent_height"], height))
+    first = _first_row(chunk, height)
     return {name: column[first:] for name, column in chunk.items()}
+
+
+def _first_row(chunk: Chunk, height: int) -> int:
+    """The first row at or above a height; asked with the column's own type, else NumPy converts all of it."""
+    return int(np.searchsorted(chunk["spent_height"], np.int32(height)))
+
+
+def read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """The same values, which nobody will write to: a backend may keep what it makes of them from batch to batch."""
+    values = values.view()
+    values.flags.writeable = False
+    return values

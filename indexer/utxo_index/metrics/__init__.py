@@ -22,6 +22,7 @@ class Need(Enum):
     SPENDS = "sums over what was spent"
     FLOWS = "and the row's own share of them, so it is not a state that a block has"
     PROFIT = "the coins alive by price"
+    UNREALIZED = "and what they would gain or lose"
     COHORT = "the coins alive by age"
 
 
@@ -215,7 +216,7 @@ SERIES = [
         Kind.USD_SUM,
         "USD",
         "Unrealized profit: what the coins would gain at spot.",
-        (Need.PROFIT,),
+        (Need.PROFIT, Need.UNREALIZED),
     ),
     SeriesMetric(
         "unrealized_loss",
@@ -223,7 +224,7 @@ SERIES = [
         Kind.USD_SUM,
         "USD",
         "Unrealized loss: what the coins would lose at spot.",
-        (Need.PROFIT,),
+        (Need.PROFIT, Need.UNREALIZED),
     ),
     SeriesMetric(
         "relative_unrealized_loss",
@@ -231,10 +232,15 @@ SERIES = [
         Kind.QUOTIENT,
         "",
         "Relative unrealized loss: unrealized loss to market cap.",
-        (Need.PROFIT,),
+        (Need.PROFIT, Need.UNREALIZED),
     ),
     SeriesMetric(
-        "nupl", "nupl", Kind.QUOTIENT, "", "NUPL: net unrealized profit and loss to market cap.", (Need.PROFIT,)
+        "nupl",
+        "nupl",
+        Kind.QUOTIENT,
+        "",
+        "NUPL: net unrealized profit and loss to market cap.",
+        (Need.PROFIT, Need.UNREALIZED),
     ),
     SeriesMetric(
         "sth_supply",
