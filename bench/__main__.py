@@ -61,6 +61,12 @@ def _row_queries(root: Path | None) -> list[Section]:
     return [Section("Queries on rows", text=text)]
 
 
+def _history(root: Path | None) -> list[Section]:
+    from bench import history
+
+    return [history.section(history.ROWS, history.PARQUET_ROWS, history.REPEATS)]
+
+
 CHAIN_PARTS: dict[str, Callable[[Path], list[Section]]] = {
     "build_speed": _build_speed,
     "stages": _stages,
@@ -70,6 +76,7 @@ OTHER_PARTS: dict[str, Callable[[Path | None], list[Section]]] = {
     "start_times": _start_times,
     "query_index": _query_index,
     "row_queries": _row_queries,
+    "history": _history,
 }
 
 
