@@ -67,6 +67,12 @@ def _card_bounds(root: Path | None) -> list[Section]:
     return [card_bounds.section()]
 
 
+def _history(root: Path | None) -> list[Section]:
+    from bench import history
+
+    return [history.section(history.ROWS, history.PARQUET_ROWS, history.REPEATS)]
+
+
 CHAIN_PARTS: dict[str, Callable[[Path], list[Section]]] = {
     "build_speed": _build_speed,
     "stages": _stages,
@@ -77,6 +83,7 @@ OTHER_PARTS: dict[str, Callable[[Path | None], list[Section]]] = {
     "query_index": _query_index,
     "row_queries": _row_queries,
     "card_bounds": _card_bounds,
+    "history": _history,
 }
 
 
