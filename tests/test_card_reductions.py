@@ -89,6 +89,13 @@ def test_rows_of_spends(machine, data, first_height, n_heights, size, order):
         expected = reference.spend_sums(spends, prices.tolist(), clock.tolist(), first_height, end_height)
         assert list(zip(*columns, strict=True)) == expected
 
+        amounts = cuda_backend.spend_sums(
+            chunks_of_spends(spends, size), prices, clock, first_height, end_height, amounts_only=True
+        )
+        assert [part.tolist() for part in amounts[:4]] == [part.tolist() for part in sums[:4]]
+        assert not any(part.any() for part in amounts[4:])
+        assert [part.shape for part in amounts] == [part.shape for part in sums]
+
         sats, cost, by_created = cuda_backend.cohort_sums(
             chunks_of_spends(spends, size), prices, young, first_height, end_height
         )
@@ -482,7 +489,7 @@ def test_the_stand_in_notices_a_missing_wait(machine, monkeypatch, bug):
     """Host code with a mistake that a card would mostly forgive."""
     name, mistake = BUGS[bug]
     monkeypatch.setattr(device_rows, "PIECE_ROWS", 64)
-    coins = some_coins(2000)
+    coins = some_coins(700)
     expected = numpy_backend.cost_basis_sums([coins], EVERYTHING, PRICES)
     noticed = []
     for order in ("late", "early", *range(12)):

@@ -154,16 +154,18 @@ def spend_sums(
     clock_unix: Int64Array,
     first_height: int,
     end_height: int,
+    amounts_only: bool = False,
 ) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, Limbs, Limbs, Limbs, Limbs]:
     """What the spends of each block moved, cost, gained and destroyed; the fields of `SpendSums`.
 
     rows: chunks of `spends` of heights [first_height, end_height), k of them; price_usd_micros, clock_unix:
     int64[>= end_height] in [0, 2^53) and [0, 2^32), the clock never falling.
-    Returns int64[k] spent, priced, cheaper, dearer satoshis; uint64[k, 2] cost, profit, age in blocks, age in seconds.
+    Returns int64[k] spent, priced, cheaper, dearer satoshis; uint64[k, 2] cost, profit, age in blocks, age in seconds,
+    all zero where `amounts_only`.
     ValueError: rows or tables are not that, or the rows of one height hold 2^63 satoshis or more.
     """
     with card() as this:
-        return spends.spend_sums(this, rows, price_usd_micros, clock_unix, first_height, end_height)
+        return spends.spend_sums(this, rows, price_usd_micros, clock_unix, first_height, end_height, amounts_only)
 
 
 def cohort_sums(

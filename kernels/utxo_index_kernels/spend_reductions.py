@@ -37,8 +37,10 @@ def spend_sums(
     clock_unix: Int64Array,
     first_height: int,
     end_height: int,
+    amounts_only: bool,
 ) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array, Limbs, Limbs, Limbs, Limbs]:
-    """See `utxo_index.backend.Backend.spend_sums`."""
+    """See `utxo_index.backend.Backend.spend_sums`. The card sums all eight in any case: it waits for memory, not for
+    arithmetic."""
     launcher = card.launcher
     n_heights = _n_heights(first_height, end_height)
     price_and_clock = card.tables.get(
@@ -61,6 +63,9 @@ def spend_sums(
     by_height = launcher.download(sums)
     pairs = [np.ascontiguousarray(by_height[:, k : k + 2]) for k in (0, 5, 7, 9, 11)]
     priced, cheaper, dearer = (by_height[:, k].copy().view(np.int64) for k in (2, 3, 4))
+    if amounts_only:
+        for limbs in pairs[1:]:
+            limbs[:] = 0
     return _sats_of_heights(pairs[0]), priced, cheaper, dearer, pairs[1], pairs[2], pairs[3], pairs[4]
 
 

@@ -86,6 +86,8 @@ def of_spends(
     """The three reductions of rows of `spends`, with samples and buckets drawn."""
     heights = first_height, end_height
     yield Case("spend_sums", kind, (chunks, joined.price_usd_micros, joined.clock_unix, *heights))
+    amounts_only = (chunks, joined.price_usd_micros, joined.clock_unix, *heights, True)
+    yield Case("spend_sums", f"{kind}, amounts only", amounts_only)
     yield Case("cohort_sums", kind, (chunks, joined.price_usd_micros, joined.first_young_height, *heights))
     n_heights, n_samples = end_height - first_height, int(rng.integers(1, 40))
     matrix = (
