@@ -1,5 +1,8 @@
 """Reductions over `spends`: every backend gives the integers of the reference, in whatever chunks, or refuses."""
 
+import os
+import subprocess
+import sys
 from random import Random
 
 import numpy as np
@@ -8,6 +11,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from utxo_index import numba_cache
 from utxo_index.backend import CohortSums, SpendSums
 from utxo_index_cpu_fallback import history_fns as fns
 from utxo_index_cpu_fallback import numba_backend, numba_history, numpy_backend, numpy_history
@@ -334,3 +338,45 @@ def test_columns_need_not_lie_together(backend):
     prices, clock = [1, 2, 3, 4], [0, 0, 5, 9]
     found = backend.spend_sums([rows], table(prices)[:4], table(clock), 1, 4)
     assert list(zip(*map(integers, found), strict=True)) == reference.spend_sums(GOOD, prices, clock, 1, 4)
+
+
+KERNELS = """
+import sys, warnings
+sys.path.insert(0, {tests!r})
+from test_history_reductions import *
+warnings.simplefilter("ignore", RuntimeWarning)  # integers that wrap, which compiled code does silently
+numba_history.usable_cores = lambda: 2
+numba_history.PIECE_ROWS = 7
+random = Random(1)
+for n_rows, most_price in ((0, 9), (1, 9), (40, 2**40), (40, MOST_PRICE)):
+    rows = sorted((h, random.randrange(h + 1), random.choice([0, 1, MOST_SATS, random.randrange(10**9)]))
+                  for h in random.choices(range(2, END), k=n_rows))
+    prices, clock = random.choices(range(most_price), k=END), sorted(random.choices(range(MOST_CLOCK), k=END))
+    young = [max(h - 5, 0) for h in range(END)]
+    assert spend_sums(numba_backend, rows, prices, clock, 2) == reference.spend_sums(rows, prices, clock, 2, END)
+    assert cohort_sums(numba_backend, rows, prices, young, 2) == reference.cohort_sums(rows, prices, young, 2, END)
+    created, samples, buckets = [3] * (END - 2), [h // 3 for h in range(END - 2)], [h % 4 - 1 for h in range(END)]
+    expected = reference.bucket_supply_by_day([1, 2, 3], created, rows, samples, buckets, 4, 2)
+    assert matrix(numba_backend, [1, 2, 3], created, rows, samples, buckets, 4, 2) == expected
+rows = random_rows(1, 2 * fns.SPAN_ROWS + 17, 5, 8)
+for k, (name, wrong) in enumerate(3 * [("spent_height", 4), ("created_height", 8), ("value_sats", -1)]):
+    bad = {{n: column.copy() for n, column in rows.items()}}
+    bad[name][random.randrange(1, len(bad[name]) - 1)] = wrong
+    zeros = np.zeros(8, np.int64)
+    with pytest.raises(ValueError):
+        (numba_backend.spend_sums([bad], zeros, zeros, 5, 8) if k < 3 else
+         numba_backend.cohort_sums([bad], zeros, zeros, 5, 8) if k < 6 else
+         numba_backend.bucket_supply_by_day(zeros[:1], zeros[:3], [bad], zeros[:3], zeros, 1, 5, 8))
+print("all equal")
+"""
+
+
+@pytest.mark.parametrize("mode", ["NUMBA_DISABLE_JIT", "NUMBA_BOUNDSCHECK"])
+def test_kernels_read_and_write_only_what_they_may(mode, monkeypatch):
+    """As plain Python, where an index out of range raises; and compiled with numba's own checks."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv(mode, "1")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(numba_cache.cache_folder())}  # of this mode
+    code = KERNELS.format(tests=os.path.dirname(__file__))
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "all equal\n"), result.stderr

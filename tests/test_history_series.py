@@ -1,6 +1,7 @@
 """Series over random chains against the plain reference, and against single questions for the same day."""
 
 from fractions import Fraction
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from utxo_index import units
 from utxo_index.backend import choose_backend
+from utxo_index.errors import UsageError
 from utxo_index.history import points, sweep
-from utxo_index.history.series import scope, series, series_metrics
+from utxo_index.history.series import metric_function, scope, series, series_metrics
 from utxo_index.metrics import SERIES
 from utxo_index.metrics.result import Kind
 from utxo_index.prices.series import PriceSeries
@@ -125,3 +127,19 @@ def test_a_part_of_a_series_is_a_part_of_the_whole(chain, data):
         names = data.draw(st.lists(st.sampled_from([m.name for m in SERIES]), min_size=1, unique=True))
         _, part, _ = rows_of(index, prices, BACKENDS[1], names, by=by, from_text=bounds[0], to_text=bounds[1])
         assert part == [{name: row[name] for name in part[0]} for row in whole[first:end]]
+
+
+@pytest.mark.parametrize("metric", SERIES, ids=lambda metric: metric.name)
+def test_every_series_has_its_meaning_its_line_and_its_source(metric):
+    assert callable(getattr(reference_series, metric.name)), "its plain meaning is missing in reference_series.py"
+    assert f"`{metric.name.replace('_', '-')}`" in (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    assert "Source: " in metric_function(metric.name).__doc__
+    assert metric.column.startswith(metric.name)
+
+
+def test_a_name_that_is_none_is_refused():
+    with pytest.raises(UsageError, match="no series 'hodl'"):
+        series_metrics(["supply", "hodl"])
+    with pytest.raises(UsageError, match="no series 'all'"):
+        series_metrics(["supply", "all"])
+    assert [metric.name for metric in series_metrics(["sth-supply", "nupl"])] == ["sth_supply", "nupl"]

@@ -9,7 +9,7 @@ products of 128 bits are added one by one. Sums by height are two words of 64 bi
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
@@ -34,34 +34,43 @@ _I8 = 'Array(int64, 1, "C", readonly=True)'
 _U8 = "uint64[:, ::1]"
 
 
-@intrinsic
-def _high_word(typingctx, a, b):
-    """The upper 64 bits of the product of two uint64."""
-    from llvmlite import ir
+if config.DISABLE_JIT:  # the same in plain Python
 
-    def build(context, builder, signature, args):
-        wide = ir.IntType(128)
-        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
-        return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
+    def _high_word(a, b):
+        return np.uint64((int(a) * int(b)) >> 64)
 
-    return types.uint64(types.uint64, types.uint64), build
+    def _prefetch(array, entry):
+        pass
 
+else:
 
-@intrinsic
-def _prefetch(typingctx, array, entry):
-    """Have an entry of an array fetched into the cache: a hint, so it may lie outside."""
-    from llvmlite import ir
+    @intrinsic
+    def _high_word(typingctx, a, b):
+        """The upper 64 bits of the product of two uint64."""
+        from llvmlite import ir
 
-    def build(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
-        hint = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, hint, "llvm.prefetch.p0i8")
-        place = builder.bitcast(builder.gep(data, [args[1]]), byte)
-        builder.call(function, [place, flag(0), flag(3), flag(1)])
-        return context.get_dummy_value()
+        def build(context, builder, signature, args):
+            wide = ir.IntType(128)
+            product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+            return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
 
-    return types.void(array, types.int64), build
+        return types.uint64(types.uint64, types.uint64), build
+
+    @intrinsic
+    def _prefetch(typingctx, array, entry):
+        """Have an entry of an array fetched into the cache: a hint, so it may lie outside."""
+        from llvmlite import ir
+
+        def build(context, builder, signature, args):
+            data = context.make_array(signature.args[0])(context, builder, args[0]).data
+            byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+            hint = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+            function = cgutils.get_or_insert_function(builder.module, hint, "llvm.prefetch.p0i8")
+            place = builder.bitcast(builder.gep(data, [args[1]]), byte)
+            builder.call(function, [place, flag(0), flag(3), flag(1)])
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64), build
 
 
 @njit(nogil=True, inline="always")
