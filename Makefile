@@ -8,13 +8,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench clean
+.PHONY: help demo test soak lint mutants bench clean
 
 help:
 	@echo "make demo    build an index of a small chain that Bitcoin Core wrote, and ask it three questions"
 	@echo "make test    all checks: formatting, lint, types, import contracts, tests"
 	@echo "make soak    the long forms of the tests: every system call killed, every byte flipped, hours of fuzzing"
 	@echo "make lint    the checks without the tests"
+	@echo "make mutants break the CUDA kernels in every way on a list, and see that the tests notice; 3 to 15 minutes"
 	@echo "make bench   measure speed and memory; figures in bench/RESULTS.md"
 	@echo "make clean   remove .venv, demo/ and all caches"
 
@@ -66,6 +67,9 @@ soak: lint
 	@$(BIN)/utxo-index warmup
 	UTXO_INDEX_SOAK=1 UTXO_INDEX_SOAK_SEEDS=200 UTXO_INDEX_SOAK_COMMITS=5000 UTXO_INDEX_DAMAGE_EXAMPLES=5000 \
 		$(BIN)/python -m pytest -n 2 -o timeout=0 $(SOAK_TESTS) $(PYTEST)
+
+mutants: $(VENV)/test.stamp
+	$(BIN)/python tests/emulator/mutants.py
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m bench

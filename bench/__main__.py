@@ -75,6 +75,18 @@ def _update_speed(root: Path | None) -> list[Section]:
         return [update_speed.section(update_speed.COINS, update_speed.BLOCKS, Path(folder))]
 
 
+def _card_bounds(root: Path | None) -> list[Section]:
+    from bench import card_bounds
+
+    return [card_bounds.section()]
+
+
+def _history(root: Path | None) -> list[Section]:
+    from bench import history
+
+    return [history.section(history.ROWS, history.PARQUET_ROWS, history.REPEATS)]
+
+
 CHAIN_PARTS: dict[str, Callable[[Path], list[Section]]] = {
     "build_speed": _build_speed,
     "stages": _stages,
@@ -86,6 +98,8 @@ OTHER_PARTS: dict[str, Callable[[Path | None], list[Section]]] = {
     "row_queries": _row_queries,
     "snapshots": _snapshots,
     "update_speed": _update_speed,
+    "card_bounds": _card_bounds,
+    "history": _history,
 }
 
 

@@ -11,6 +11,7 @@ from reference import Block, Coin, Spend, supply_vector
 
 from utxo_index.chains import CHAINS
 from utxo_index.errors import UsageError
+from utxo_index.tables.table_rows import TableRows
 
 FIRST_DAY_UNIX = 1_420_070_400
 """2015-01-01"""
@@ -65,6 +66,7 @@ class FakeIndex:
         self.tip_height = len(blocks) - 1
         self.n_coins = sum(supply_vector(blocks, self.tip_height)[1])
         self.has_utxos = coins is not None
+        self._identity = object()
         self._coins = coins or []
         self.blocks = SimpleNamespace(
             time_unix=_column(block.time_unix for block in blocks),
@@ -86,6 +88,27 @@ class FakeIndex:
         for first in range(0, len(coins), 7):
             chunk = coin_columns(coins[first : first + 7])
             yield {name: chunk[name] for name in columns}
+
+    def utxo_rows(self, columns, first_height=0, end_height=None):
+        end_height = self.tip_height + 1 if end_height is None else end_height
+        return TableRows(
+            (self.table_identity("utxos"),),
+            len(self._coins),
+            is_whole=first_height <= 0 and end_height > self.tip_height,
+            columns=columns,
+            read=lambda names: self.read_utxos(names, first_height, end_height),
+        )
+
+    def table_identity(self, name):
+        return self._identity, name
+
+    def read_spends(self, columns, first_height, end_height):
+        rows = [(height, *spend) for height in range(first_height, end_height) for spend in self._spends[height]]
+        names = ("spent_height", "created_height", "value_sats", "n_coins")
+        for first in range(0, len(rows), 5):
+            chunk = zip(names, zip(*rows[first : first + 5], strict=True), strict=True)
+            dtypes = {"value_sats": np.int64}
+            yield {name: np.array(column, dtypes.get(name, np.int32)) for name, column in chunk if name in columns}
 
     def height_of_hash(self, block_hash: bytes) -> int:
         for height in range(self.tip_height + 1):

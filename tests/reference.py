@@ -107,6 +107,54 @@ def cost_basis_sums(coins, row_filter, prices):
     )
 
 
+def spend_sums(spends, prices, clock, first_height, end_height):
+    """One tuple a height: spent, priced, cheaper, dearer satoshis; cost, profit, age in blocks, age in seconds.
+
+    `spends` are (spent height, created height, satoshis).
+    """
+    return [
+        (
+            sum(v for h, c, v in spends if h == height),
+            sum(v for h, c, v in spends if h == height and prices[c] > 0),
+            sum(v for h, c, v in spends if h == height and prices[c] < prices[h]),
+            sum(v for h, c, v in spends if h == height and prices[c] > prices[h]),
+            sum(v * prices[c] for h, c, v in spends if h == height),
+            sum(v * max(prices[h] - prices[c], 0) for h, c, v in spends if h == height),
+            sum(v * (h - c) for h, c, v in spends if h == height),
+            sum(v * (clock[h] - clock[c]) for h, c, v in spends if h == height),
+        )
+        for height in range(first_height, end_height)
+    ]
+
+
+def cohort_sums(spends, prices, first_young_height, first_height, end_height):
+    """By spent height (satoshis, cost), and satoshis by creation height, of what was young when spent."""
+    young = [(h, c, v) for h, c, v in spends if c >= first_young_height[h]]
+    return (
+        [
+            (sum(v for h, c, v in young if h == height), sum(v * prices[c] for h, c, v in young if h == height))
+            for height in range(first_height, end_height)
+        ],
+        [sum(v for h, c, v in young if c == height) for height in range(end_height)],
+    )
+
+
+def bucket_supply_by_day(base, created, spends, sample_by_height, bucket_by_height, n_samples, first_height):
+    """One list a sample: what each bucket holds after the sample's last height."""
+    matrix, held = [], list(base)
+    for sample in range(n_samples):
+        for k, created_value in enumerate(created):
+            height = first_height + k
+            if sample_by_height[k] == sample:
+                if bucket_by_height[height] != -1:
+                    held[bucket_by_height[height]] += created_value
+                for h, c, v in spends:
+                    if h == height and bucket_by_height[c] != -1:
+                        held[bucket_by_height[c]] -= v
+        matrix.append(list(held))
+    return matrix
+
+
 # The chain
 
 

@@ -19,7 +19,7 @@ from utxo_index import units
 from utxo_index.cli import queries
 from utxo_index.cli.output import atomic_file, choose_format, render
 from utxo_index.errors import NoSpaceError, UsageError, UtxoIndexError
-from utxo_index.metrics import METRICS
+from utxo_index.metrics import METRIC_COMMANDS, METRICS, MOMENTS
 from utxo_index.metrics.result import Column, Field, Kind, Result, Table
 
 MONDAY = units.day_from_text("2024-01-01")
@@ -368,14 +368,14 @@ def test_gaps_exit_3(ask, tmp_path):
 
 
 def test_every_metric_has_a_command_with_help():
-    assert [command.name for command in queries.commands] == [metric.name.replace("_", "-") for metric in METRICS]
-    for metric in METRICS:
+    assert [command.name for command in queries.commands] == [name.replace("_", "-") for name in METRIC_COMMANDS]
+    for metric in (*METRICS, *MOMENTS):
         command = getattr(queries, metric.name)
         text = command.get_help(click.Context(command))
         assert metric.summary.split(":")[0] in text
-        assert ("--bins" in text) == metric.takes_bins
+        assert ("--bins" in text) == (metric.name == "urpd")
     with pytest.raises(AttributeError):
-        _ = queries.nupl
+        _ = queries.stock_to_flow
 
 
 def test_importing_the_commands_imports_nothing_heavy():

@@ -166,5 +166,5 @@ def test_a_result_begins_with_its_block(tmp_path):
     ]
     assert result.fields[-1][::2] == ("n_provisional_blocks", 0)
     assert answer("urpd", inputs, backend, parse_bins("ath:2")).fields[0].value == "urpd"
-    with pytest.raises(UsageError, match="no metric 'nupl'"):
-        answer("nupl", inputs, backend)
+    with pytest.raises(UsageError, match="no metric 'stock_to_flow'"):
+        answer("stock_to_flow", inputs, backend)

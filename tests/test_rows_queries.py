@@ -176,9 +176,7 @@ def test_a_filter_is_named_in_the_answer_and_only_then(ask):
 @pytest.mark.parametrize("words", FILTERS, ids=" ".join)
 def test_the_active_supply_mean_takes_rows_but_no_filter(ask, words):
     result = ask("active_supply_mean", "--spot", "1", *words, exit_code=2)
-    assert "active-supply-mean takes no row filter: it is defined on the whole set of coins only" in str(
-        result.exception
-    )
+    assert "active-supply-mean takes no filter: it is defined on the whole set of coins only" in str(result.exception)
     assert ask("active_supply_mean", "--spot", "1", "--rows").exit_code == 0
 
 

@@ -18,6 +18,7 @@ from utxo_index.errors import BackendUnavailable
 from utxo_index.row_filter import RowFilter
 from utxo_index_cpu_fallback import numba_backend, numpy_backend
 from utxo_index_cpu_fallback import reduction_fns as fns
+from utxo_index_kernels import cuda_backend
 
 BACKENDS = [numpy_backend, numba_backend]
 MOST_SATS = 21 * 10**14
@@ -46,8 +47,10 @@ row_filters = st.one_of(
 )
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
+@pytest.fixture(params=[*BACKENDS, cuda_backend], ids=lambda backend: backend.name)
 def backend(request):
+    if request.param is cuda_backend:
+        request.getfixturevalue("machine")
     return request.param
 
 

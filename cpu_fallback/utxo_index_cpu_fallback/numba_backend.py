@@ -6,7 +6,6 @@ importing compiles the kernels (some seconds) or loads them from there (some ten
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import reduction_fns as fns
+from .cores import usable_cores
+from .numba_history import bucket_supply_by_day as bucket_supply_by_day
+from .numba_history import cohort_sums as cohort_sums
+from .numba_history import spend_sums as spend_sums
 from .rows import (
     PRICE_LIMIT_USD_MICROS,
     TOTAL_LIMIT_SATS,
@@ -173,11 +176,6 @@ def cost_basis_sums(
         _sum_of_products(value_sats, age_blocks),
         int(n_coins.sum()),
     )
-
-
-def usable_cores() -> int:
-    """How many cores this process may use; that many threads share a pass over the rows."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _TOO_MUCH = "value_sats: the rows hold 2^63 satoshis or more"

@@ -12,6 +12,9 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from .numpy_history import bucket_supply_by_day as bucket_supply_by_day
+from .numpy_history import cohort_sums as cohort_sums
+from .numpy_history import spend_sums as spend_sums
 from .rows import (
     PRICE_LIMIT_USD_MICROS,
     TOTAL_LIMIT_SATS,

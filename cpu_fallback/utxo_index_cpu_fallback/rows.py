@@ -1,8 +1,8 @@
-"""What the columns that both CPU backends take must look like, and which rows of `utxos` a filter keeps."""
+"""What the columns that backends take must look like, and which rows of `utxos` a filter keeps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +19,13 @@ PRICE_LIMIT_USD_MICROS = 1 << 53
 Rows = Mapping[str, NDArray[Any]]
 """Columns by name, all of one length; those that `RowFilter.columns` names are read."""
 
-_DTYPES = {"created_height": "int32", "value_sats": "int64", "is_coinbase": "bool", "script_type": "uint8"}
+_DTYPES = {
+    "spent_height": "int32",
+    "created_height": "int32",
+    "value_sats": "int64",
+    "is_coinbase": "bool",
+    "script_type": "uint8",
+}
 
 
 class RowFilter(Protocol):
@@ -55,21 +61,25 @@ def row_pieces(rows: Iterable[Rows], row_filter: RowFilter, piece_rows: int) -> 
     ValueError: a column is missing, of another dtype, or of another length than the others.
     """
     for chunk in rows:
-        columns = _checked(chunk, row_filter)
+        columns = checked_columns(chunk, row_filter.columns)
         for first in range(0, len(columns["created_height"]), piece_rows):
             yield {name: column[first : first + piece_rows] for name, column in columns.items()}
 
 
-def _checked(rows: Rows, row_filter: RowFilter) -> dict[str, NDArray[Any]]:
-    columns = {}
-    for name in row_filter.columns:
+def checked_columns(rows: Rows, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The columns of a chunk by these names, the first of which counts the rows.
+
+    ValueError: one is missing, of another dtype, or of another length than the first.
+    """
+    columns: dict[str, NDArray[Any]] = {}
+    for name in names:
         if name not in rows:
             raise ValueError(f"{name}: the rows have no such column")
         column = rows[name]
         if column.ndim != 1 or column.dtype != np.dtype(_DTYPES[name]):
             raise ValueError(f"{name}: expected one dimension of {_DTYPES[name]}, got {column.ndim} of {column.dtype}")
-        if len(column) != len(rows["created_height"]):
-            raise ValueError(f"{name}: expected {len(rows['created_height'])} rows, got {len(column)}")
+        if len(column) != len(rows[names[0]]):
+            raise ValueError(f"{name}: expected {len(rows[names[0]])} rows, got {len(column)}")
         columns[name] = column
     return columns
 

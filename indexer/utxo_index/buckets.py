@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from functools import lru_cache
 from itertools import count, pairwise
-from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -84,8 +84,9 @@ class BucketSpec:
         if self.kind == "pct":
             if levels.spot_usd_micros == 0:
                 return "the spot price is 0"
+            step, whole = self.step.numerator, 100 * self.step.denominator  # in integers: a heat map has many days
             return _buckets(
-                ceil(levels.spot_usd_micros * (100 + self.step * k) / 100) for k in range(-self.n, self.n + 1)
+                -(-levels.spot_usd_micros * (whole + step * k) // whole) for k in range(-self.n, self.n + 1)
             )
         if self.kind == "linear":
             step_usd_micros = int(self.step)
@@ -171,6 +172,7 @@ def _log_edges(per_decade: int, highest_usd_micros: int) -> Iterator[int]:
             return
 
 
+@lru_cache(maxsize=1 << 16)
 def ceil_power_of_ten(numerator: int, denominator: int) -> int:
     """The smallest integer e with e^denominator >= 10^numerator: ceil(10^(numerator / denominator)), exact.
 

@@ -7,7 +7,7 @@ last bar has no price unless the question brings one (`--spot`, `--extend-last-p
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,12 +15,13 @@ import numpy as np
 
 from utxo_index import units
 from utxo_index.buckets import BucketSpec
-from utxo_index.clock import resolve_at
+from utxo_index.clock import block_clock, resolve_at
 from utxo_index.errors import UsageError
-from utxo_index.metrics import METRICS
+from utxo_index.metrics import METRIC_COMMANDS, METRICS, MOMENTS
 from utxo_index.metrics.inputs import MetricInputs
 from utxo_index.metrics.result import Field, Kind, Result
 from utxo_index.metrics.supply import RowSupply, Supply, VectorSupply
+from utxo_index.metrics.supply_point import moment
 from utxo_index.prices.series import PriceSeries
 from utxo_index.schema import UNKNOWN
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from utxo_index.backend import Backend
+    from utxo_index.cohort import Cohort
     from utxo_index.row_filter import RowFilter
     from utxo_index.tables.index import Index
 
@@ -48,6 +50,7 @@ def load_inputs(
     spot_usd_micros: int | None = None,
     extend_last_price: bool = False,
     row_filter: RowFilter | None = None,
+    cohort: Cohort | None = None,
 ) -> LoadedInputs:
     """The state of the coins at a block, with prices.
 
@@ -59,6 +62,7 @@ def load_inputs(
         too, as a provisional price, unless the last price is extended
     extend_last_price : blocks after the last bar get the last close, as a provisional price
     row_filter : answer from the rows of `utxos` that it keeps; these are of the tip. None: from the supply vector
+    cohort : only the coins that it holds
 
     Raises
     ------
@@ -92,14 +96,14 @@ def load_inputs(
         height=height,
         block_hash=index.block_hash(height),
         time_unix=int(time_unix[height]),
-        supply=_supply(index, height, backend, row_filter),
+        supply=_supply(index, height, backend, row_filter, cohort, price_usd_micros),
         created_sats=_or_unknown(index, "created_sats", height),
         spent_sats=_or_unknown(index, "spent_sats", height),
         price_usd_micros=price_usd_micros,
         spot_usd_micros=int(price_usd_micros[height]) if spot_usd_micros is None else spot_usd_micros,
         ath_usd_micros=ath_usd_micros,
         n_provisional_blocks=n_provisional_blocks,
-        filter_text="" if row_filter is None else row_filter.text,
+        filter_text=", ".join(part.text for part in (row_filter, cohort) if part is not None and part.text),
         root_height=index.root_height,
         root_supply_sats=index.root_supply_sats if index.root_height else 0,
     )
@@ -109,10 +113,15 @@ def load_inputs(
 def answer(name: str, inputs: MetricInputs, backend: Backend, bins: BucketSpec | None = None) -> Result:
     """Compute the metric `name`; the result begins with its name and block. `bins` for metrics that take buckets."""
     metric = next((metric for metric in METRICS if metric.name == name), None)
-    if metric is None:
-        raise UsageError(f"no metric {name!r}", expected=" or ".join(metric.name for metric in METRICS))
-    compute = getattr(importlib.import_module(f"utxo_index.metrics.{name}"), name)
-    result: Result = compute(inputs, backend, bins) if metric.takes_bins else compute(inputs, backend)
+    of_moment = next((metric for metric in MOMENTS if metric.name == name), None)
+    result: Result
+    if metric is not None:
+        compute = getattr(importlib.import_module(f"utxo_index.metrics.{name}"), name)
+        result = compute(inputs, backend, bins) if metric.takes_bins else compute(inputs, backend)
+    elif of_moment is not None:
+        result = moment(of_moment, inputs)
+    else:
+        raise UsageError(f"no metric {name!r}", expected=" or ".join(METRIC_COMMANDS))
     block = (
         Field("metric", Kind.TEXT, name),
         Field("height", Kind.INTEGER, inputs.height),
@@ -181,17 +190,47 @@ def _first_unpriced(time_unix: NDArray[np.int64], prices: PriceSeries) -> int:
     return int(unpriced.argmax()) if unpriced.any() else len(time_unix)
 
 
-def _supply(index: Index, height: int, backend: Backend, row_filter: RowFilter | None) -> Supply:
+def _supply(
+    index: Index,
+    height: int,
+    backend: Backend,
+    row_filter: RowFilter | None,
+    cohort: Cohort | None,
+    price_usd_micros: NDArray[np.int64],
+) -> Supply:
+    if cohort is not None:
+        return _cohort_supply(index, height, backend, row_filter, cohort, price_usd_micros)
     if row_filter is None:
         vector = index.supply_at(height, backend)
         return VectorSupply(vector.value_sats, vector.n_coins)
     end_height = min(row_filter.end_height, index.tip_height + 1)
     first_height = min(row_filter.first_height, end_height)
 
-    def read_rows(columns: Sequence[str]) -> Iterator[dict[str, NDArray[Any]]]:
-        return index.read_utxos(columns, first_height, end_height)
+    def read_rows(columns: Sequence[str]) -> Iterable[dict[str, NDArray[Any]]]:
+        return index.utxo_rows(columns, first_height, end_height)
 
     return RowSupply(read_rows, row_filter, backend)
+
+
+def _cohort_supply(
+    index: Index,
+    height: int,
+    backend: Backend,
+    row_filter: RowFilter | None,
+    cohort: Cohort,
+    price_usd_micros: NDArray[np.int64],
+) -> VectorSupply:
+    """The coins of a cohort: all coins of a block are in it, or none."""
+    clock_unix = block_clock(index.blocks.time_unix[: height + 1])
+    held = cohort.holds(clock_unix, price_usd_micros)
+    if row_filter is None:
+        vector = index.supply_at(height, backend)
+        value_sats, n_coins = vector.value_sats, vector.n_coins
+    else:
+        first, end = cohort.created_heights(clock_unix)
+        rows = index.utxo_rows(row_filter.columns, first, end)
+        value_sats, n_coins = backend.supply_by_height(rows, row_filter, height + 1)
+    return VectorSupply(np.where(held, value_sats, 0), np.where(held, n_coins, 0))
 
 
 def _beyond_prices(what: str, prices: PriceSeries, time_unix: NDArray[np.int64], first_unpriced: int) -> UsageError:

@@ -89,9 +89,11 @@ def parse_row_filter(
     min_value_sats, end_value_sats = everything.min_value_sats, everything.end_value_sats
     first_height, end_height = everything.first_height, everything.end_height
     if value is not None:
-        min_value_sats, end_value_sats = _range("--value", value, _value_sats, "0.1btc..1btc", _NO_VALUE_LIMIT_SATS)
+        min_value_sats, end_value_sats = half_open_range(
+            "--value", value, _value_sats, "0.1btc..1btc", _NO_VALUE_LIMIT_SATS
+        )
     if created is not None:
-        first_height, end_height = _range("--created", created, _height, "100..200", _NO_HEIGHT_LIMIT)
+        first_height, end_height = half_open_range("--created", created, _height, "100..200", _NO_HEIGHT_LIMIT)
     unknown = [name for name in names if name not in SCRIPT_TYPES]
     if unknown:
         raise UsageError(f"--script-type: no type {unknown[0]!r}", expected=" or ".join(SCRIPT_TYPES))
@@ -99,8 +101,10 @@ def parse_row_filter(
     return RowFilter(min_value_sats, end_value_sats, mask, is_coinbase, first_height, end_height)
 
 
-def _range(option: str, text: str, bound: Callable[[str], int], example: str, limit: int) -> tuple[int, int]:
-    """[first, end) from `A..B`. An empty side is open."""
+def half_open_range(
+    option: str, text: str, bound: Callable[[str], int], example: str, limit: int, *, may_be_empty: bool = False
+) -> tuple[int, int]:
+    """[first, end) from `A..B`. An empty side is open: 0, or `limit`. UsageError for anything else, or nothing."""
     first_text, dots, end_text = (part.strip() for part in text.partition(".."))
     if not dots or not (first_text or end_text):
         raise UsageError(f"{option} {text[:80]!r}: expected A..B, as in {example}; one side may be empty")
@@ -109,7 +113,7 @@ def _range(option: str, text: str, bound: Callable[[str], int], example: str, li
         end = min(bound(end_text), limit) if end_text else limit
     except ValueError as error:
         raise UsageError(f"{option} {text[:80]!r}: {error}") from error
-    if first >= end:
+    if first >= end and not may_be_empty:
         raise UsageError(f"{option} {text[:80]!r}: holds nothing: A..B is at least A and less than B")
     return first, end
 

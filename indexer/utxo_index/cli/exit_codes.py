@@ -10,7 +10,7 @@ from utxo_index.errors import UtxoIndexError
 
 EXIT_CODES = {
     0: "done; also when a value is undefined (then it is null, with a reason)",
-    1: "internal error: a mistake of ours",
+    1: "internal error: a mistake of ours; also backends that differ in selftest",
     2: "usage: an unknown option, height, hash or date, a date beyond the prices, a backend that cannot run here",
     3: "damaged or contradicting input: block files, undo files, a gap in the chain, prices",
     4: "the node's files may not be read, no node was found, or it does not answer or refuses us",

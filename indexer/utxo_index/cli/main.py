@@ -17,7 +17,7 @@ import click
 
 from utxo_index import __version__
 from utxo_index.cli.exit_codes import Terminated, explain
-from utxo_index.metrics import METRICS
+from utxo_index.metrics import METRIC_COMMANDS
 
 PROGRAM = "utxo-index"
 COMPLETE_VARIABLE = "_UTXO_INDEX_COMPLETE"
@@ -28,13 +28,16 @@ COMMANDS = {
     "watch": "utxo_index.cli.watch:watch",
     "compact": "utxo_index.cli.compact:compact",
     "status": "utxo_index.cli.status:status",
-    **{metric.name.replace("_", "-"): f"utxo_index.cli.queries:{metric.name}" for metric in METRICS},
+    **{name.replace("_", "-"): f"utxo_index.cli.queries:{name}" for name in METRIC_COMMANDS},
+    "series": "utxo_index.cli.series:series_command",
+    "heatmap": "utxo_index.cli.heatmap:heatmap_command",
     "export": "utxo_index.cli.export:export",
     "headers": "utxo_index.cli.headers:headers",
     "verify": "utxo_index.cli.verify:verify",
     "repair": "utxo_index.cli.repair:repair",
     "doctor": "utxo_index.cli.doctor:doctor",
     "config": "utxo_index.cli.config:config",
+    "selftest": "utxo_index.cli.selftest:selftest",
     "warmup": "utxo_index.cli.warmup:warmup",
     "completion": "utxo_index.cli.completion:completion",
     "help": "utxo_index.cli.help:help_command",

@@ -1,4 +1,4 @@
-"""One command for each metric, made from the list of metrics: `realized-price`, `active-supply-mean`, `urpd`."""
+"""One command for each metric, made from the lists of metrics: `realized-price`, `urpd`, `mvrv` and others."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import click
 from utxo_index.backend import BACKEND_NAMES, BACKEND_VARIABLE
 from utxo_index.cli.index_option import chain_options, index_option, resolve_index
 from utxo_index.cli.output import FORMATS, choose_format, write_result
-from utxo_index.cli.row_options import row_filter_options
+from utxo_index.cli.row_options import cohort_options, row_filter_options
+from utxo_index.cohort import Cohort
 from utxo_index.errors import UsageError
-from utxo_index.metrics import METRICS, Metric
+from utxo_index.metrics import METRICS, MOMENTS, Metric
 from utxo_index.row_filter import RowFilter
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def _command(metric: Metric) -> click.Command:
     def run(**options: Any) -> None:
         _answer(metric, **options)
 
-    filtered = row_filter_options(run, hidden=bool(metric.no_filter_because))
+    hidden = bool(metric.no_filter_because)
+    filtered = cohort_options(row_filter_options(run, hidden=hidden, with_created=False), hidden=hidden)
     command: Callable[..., None] = functools.reduce(
         lambda wrapped, option: option(wrapped),
         reversed(_OPTIONS + ((_BINS_OPTION,) if metric.takes_bins else ())),
@@ -85,6 +87,7 @@ def _answer(
     no_header: bool,
     rows: bool,
     row_filter: RowFilter | None,
+    cohort: Cohort | None,
     bins: str | None = None,
 ) -> None:
     """Answer one question. What can be wrong with the question itself is said before anything is read."""
@@ -97,8 +100,8 @@ def _answer(
     chosen_format = choose_format(format, output)
     if no_header and chosen_format not in ("csv", "table"):
         raise UsageError(f"--no-header is for csv and table, not {chosen_format}")
-    if row_filter is not None and metric.no_filter_because:
-        raise UsageError(f"{metric.name.replace('_', '-')} takes no row filter: {metric.no_filter_because}")
+    if (row_filter is not None or cohort is not None) and metric.no_filter_because:
+        raise UsageError(f"{metric.name.replace('_', '-')} takes no filter: {metric.no_filter_because}")
     if rows and row_filter is None:
         row_filter = RowFilter()
     choose_backend(backend)
@@ -120,6 +123,7 @@ def _answer(
             spot_usd_micros=spot_usd_micros,
             extend_last_price=extend_last_price,
             row_filter=row_filter,
+            cohort=cohort,
         )
         notices = [*([choice.reason] if choice.is_automatic else []), *series.notices, *notices]
         return answer(metric.name, inputs, choice.backend, spec), notices
@@ -145,7 +149,10 @@ def _spot_usd_micros(text: str) -> int:
     return spot_usd_micros
 
 
-_COMMANDS = {metric.name: _command(metric) for metric in METRICS}
+_COMMANDS = {metric.name: _command(metric) for metric in METRICS} | {
+    metric.name: _command(Metric(metric.name, metric.summary, no_filter_because=metric.no_filter_because))
+    for metric in MOMENTS
+}
 commands = list(_COMMANDS.values())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ _TYPES = {
     Kind.BTC: pa.decimal128(38, units.SATS_DECIMALS),
     Kind.USD_SUM: pa.decimal128(38, units.USD_SUM_DECIMALS),
     Kind.QUOTIENT: pa.decimal128(38, units.QUOTIENT_DECIMALS),
+    Kind.DATE: pa.date32(),
     Kind.TEXT: pa.string(),
 }
 
@@ -52,7 +54,16 @@ def arrow_table(result: Result) -> pa.Table:
     """The rows of a result as an Arrow table."""
     columns, rows = result_rows(result)
     metadata = {"utxo_index": json.dumps(json_object(result, with_rows=False))}
-    schema = pa.schema([pa.field(column.name, _TYPES[column.kind]) for column in columns], metadata=metadata)
+    return arrow_rows(arrow_schema(columns, metadata), columns, rows)
+
+
+def arrow_schema(columns: Sequence[Column], metadata: dict[str, str]) -> pa.Schema:
+    """The types of these columns."""
+    return pa.schema([pa.field(column.name, _TYPES[column.kind]) for column in columns], metadata=metadata)
+
+
+def arrow_rows(schema: pa.Schema, columns: Sequence[Column], rows: Sequence[tuple[Value, ...]]) -> pa.Table:
+    """Rows of these columns as an Arrow table."""
     arrays = [_array(column, [row[k] for row in rows]) for k, column in enumerate(columns)]
     return pa.Table.from_arrays(arrays, schema=schema)
 
@@ -62,6 +73,8 @@ def _array(column: Column, values: list[Value]) -> Any:
     if column.kind is Kind.INTEGER:
         return pa.array(values, kind)
     texts = [value_text(column.kind, value) for value in values]
+    if column.kind is Kind.DATE:
+        return pa.array(texts, pa.string()).cast(kind)
     if not pa.types.is_decimal(kind):
         return pa.array(texts, kind)
     try:

@@ -6,7 +6,7 @@ number of entries, stay below 2^63; the limb sums are put together as Python int
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,3 +70,50 @@ def _limb_products(
             for j in range(_PRICE_LIMBS):
                 price_limb = (price[entries] >> (j * _PRICE_LIMB_BITS)) & price_mask
                 yield value_limb * price_limb, entries, i * _VALUE_LIMB_BITS + j * _PRICE_LIMB_BITS
+
+
+def add_limbs(totals: NDArray[np.uint64], sums: NDArray[np.uint64]) -> None:
+    """Add 128-bit sums to others in place: both uint64[n, 2], low and high words."""
+    totals[:, 0] += sums[:, 0]
+    totals[:, 1] += sums[:, 1]
+    totals[:, 1] += totals[:, 0] < sums[:, 0]
+
+
+def segment_sums(values: NDArray[np.int64], bounds: NDArray[np.int64]) -> list[int]:
+    """Σ of values[bounds[k]:bounds[k + 1]] for each k, exact; bounds never fall. Values in [0, 2^63), n < 2^31."""
+    return _joined(((values >> 32, 32), (values & 0xFFFFFFFF, 0)), bounds)
+
+
+def segment_limb_sums(sums: NDArray[np.uint64], bounds: NDArray[np.int64]) -> list[int]:
+    """As `segment_sums`, of 128-bit sums: uint64[n, 2], low and high words."""
+    words = (sums[:, word] >> np.uint64(shift) & np.uint64(0xFFFFFFFF) for word in (0, 1) for shift in (0, 32))
+    return _joined(((word.astype(np.int64), 32 * k) for k, word in enumerate(words)), bounds)
+
+
+def segment_products(values: NDArray[np.int64], weights: NDArray[np.int64], bounds: NDArray[np.int64]) -> list[int]:
+    """Σ value · weight over each segment, as `segment_sums`; both in [0, 2^63), n < 2^27."""
+    return _joined(
+        (
+            (((values >> i) & 0x3FFFF) * ((weights >> j) & 0x3FFFF), i + j)
+            for i in range(0, _bits(values), 18)
+            for j in range(0, _bits(weights), 18)
+        ),
+        bounds,
+    )
+
+
+def _bits(values: NDArray[np.int64]) -> int:
+    if len(values) and int(values.min()) < 0:
+        raise ValueError("a negative value cannot be summed in limbs")
+    return int(values.max()).bit_length() if len(values) else 0
+
+
+def _joined(limbs: Iterable[tuple[NDArray[np.int64], int]], bounds: NDArray[np.int64]) -> list[int]:
+    """Sums over segments of limbs in [0, 2^36), put together with their shifts."""
+    totals = [0] * (len(bounds) - 1)
+    for limb, shift in limbs:
+        running = np.concatenate((np.zeros(1, np.int64), np.cumsum(limb)))
+        totals = [
+            total + (part << shift) for total, part in zip(totals, np.diff(running[bounds]).tolist(), strict=True)
+        ]
+    return totals

@@ -30,6 +30,8 @@ class Kind(Enum):
     """int, units of 1e-14 USD; printed in USD, all digits."""
     QUOTIENT = "quotient"
     """Fraction; rounded half to even to 10 places where it is printed."""
+    DATE = "date"
+    """str, YYYY-MM-DD."""
     TEXT = "text"
     """str."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from utxo_index.tables.block_columns import BlockColumns, read_block_column
 from utxo_index.tables.dead_rows import DeadRows
 from utxo_index.tables.manifest import BUILDING, COMPLETE, FileEntry, Manifest, read_manifest
 from utxo_index.tables.parquet_reader import VerifiedFile
+from utxo_index.tables.table_rows import TableRows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -251,6 +252,35 @@ class Index:
         A row group at a time, as `read_utxos`. Raises IndexFolderError for damage.
         """
         return self._rows_between(table, columns, first_height, end_height)
+
+    def utxo_rows(self, columns: Sequence[str], first_height: int = 0, end_height: int | None = None) -> TableRows:
+        """The same rows, to be read as often as asked, and known to backends that keep columns between queries.
+
+        Takes and raises what `read_utxos` does, but reads nothing yet.
+        """
+        self.require_utxos()
+        end_height = self.tip_height + 1 if end_height is None else end_height
+        return TableRows(
+            (self.table_identity("utxos"),),
+            self.n_coins,
+            is_whole=first_height <= 0 and end_height > self.tip_height,
+            columns=columns,
+            read=lambda names: self.read_utxos(names, first_height, end_height),
+        )
+
+    def table_identity(self, name: str) -> tuple[Hashable, ...]:
+        """Equal for the same table of the same generation of the same index only."""
+        folder = str(self.folder.resolve())
+        return folder, self.manifest.generation, self.tip_hash, name, self.manifest.tables[name].digest
+
+    def read_spends(self, columns: Sequence[str], first_height: int, end_height: int) -> Iterator[dict[str, Any]]:
+        """Rows of `spends` spent in [first_height, end_height), in order, a row group (at most 1 Mi rows) at a time.
+
+        columns : of spent_height int32[n], created_height int32[n], value_sats int64[n], n_coins int32[n]
+
+        Threads decode ahead; each row group is verified. Raises IndexFolderError for damage.
+        """
+        return self._rows_between("spends", columns, first_height, end_height)
 
     def table_stats(self) -> dict[str, tuple[int, int, int]]:
         """(rows, bytes, files) of each table; of `utxos` the rows that are coins."""
