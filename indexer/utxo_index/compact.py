@@ -95,9 +95,7 @@ def _compact_fully(place: Path, threads: int, progress: Progress, should_stop: C
     with IndexLock(place):
         manifest = require_updatable(place)
         if _is_as_built(manifest):
-            shutil.rmtree(
-                beside, ignore_errors=True
-            )  # the one before, of a run that was cut short right after the swap
+            shutil.rmtree(beside, ignore_errors=True)  # what a run left that was cut short right after the swap
             return 0
         _remove_unless_same(beside, manifest)
         index = Index(place, manifest)
