@@ -264,6 +264,12 @@ def require_updatable(folder: Path) -> Manifest:
         raise IndexUnfinishedError(f"{folder}: the index is not finished: {describe_progress(manifest)}")
     if manifest.utxos is not None and not manifest.utxos.is_complete:
         raise UsageError(f"{folder}: utxos are being added to it: finish that with `utxo-index build --add-utxos`")
+    if manifest.root is not None:
+        raise UsageError(
+            f"{folder}: the index begins with a snapshot, of height {manifest.root.height:,}; such an index is not "
+            "updated, compacted or repaired yet",
+            remedy="Build it anew: `utxo-index build --rebuild --snapshot FILE`, with --datadir for the later blocks",
+        )
     return manifest
 
 
