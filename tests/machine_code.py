@@ -82,6 +82,8 @@ def compile_kernels(nvrtc: Path, source: str, architecture: int, folder: Path) -
     library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
     options = [option.encode() for option in (f"--gpu-architecture=sm_{architecture}", *OPTIONS)]
     failed = library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options))
+    # NVRTC 12.0 leaves its thread in the locale C, where files are read as ASCII; -1 is the locale of the process.
+    ctypes.CDLL(None).uselocale(ctypes.c_void_p(-1))
 
     def output(name: str) -> bytes:
         size = ctypes.c_size_t()

@@ -54,7 +54,9 @@ def about_machine() -> dict[str, str]:
     """Processor, system, versions, driver."""
     cpu, memory = platform.processor() or platform.machine(), ""
     with contextlib.suppress(OSError):
-        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        found = re.search(
+            r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"), re.MULTILINE
+        )
         cpu = found[1] if found else cpu
     with contextlib.suppress(OSError, ValueError, AttributeError):
         memory = f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1e9:.1f} GB of memory"
@@ -65,7 +67,9 @@ def about_machine() -> dict[str, str]:
         "packages": ", ".join(f"{name} {version}" for name, version in _versions().items()),
     }
     with contextlib.suppress(OSError):
-        about["driver"] = Path("/proc/driver/nvidia/version").read_text().splitlines()[0].strip()
+        about["driver"] = (
+            Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace").splitlines()[0].strip()
+        )
     return about
 
 
