@@ -42,7 +42,7 @@ from utxo_index.repair import BlockFiles, repair_index
 from utxo_index.snapshot_coins import SnapshotCoins
 from utxo_index.snapshot_root import SnapshotSource
 from utxo_index.snapshot_sort import sort_snapshot
-from utxo_index.tables import writer
+from utxo_index.tables import commit_files
 from utxo_index.tables.index import Index, open_index
 from utxo_index.tables.manifest import read_manifest
 from utxo_index.update import update_index
@@ -470,7 +470,7 @@ def test_interrupted_at_every_commit(unpack, facts, tmp_path, monkeypatch):
 
     build(tmp_path / "whole")
     whole = file_bytes(tmp_path / "whole")
-    replace_file = writer.replace_file
+    replace_file = commit_files.replace_file
     for n in range(20):
         place = tmp_path / str(n)
         commits = 0
@@ -483,7 +483,7 @@ def test_interrupted_at_every_commit(unpack, facts, tmp_path, monkeypatch):
             replace_file(path, content, staging)
 
         with monkeypatch.context() as patch:
-            patch.setattr(writer, "replace_file", failing)
+            patch.setattr(commit_files, "replace_file", failing)
             try:
                 build(place)
                 break

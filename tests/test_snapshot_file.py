@@ -8,9 +8,11 @@ import itertools
 import json
 import random
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from coin_rows import core_coins
 from core_solver import script_type
@@ -27,6 +29,7 @@ from snapshot_bytes import (
     snapshot_bytes,
 )
 
+from utxo_index.core_files.set_hash import MuHash
 from utxo_index.core_files.snapshot_file import read_snapshot_header
 from utxo_index.errors import NoSpaceError, SnapshotError, UsageError
 from utxo_index.schema import SCRIPT_TYPES
@@ -205,6 +208,21 @@ def test_any_set(tmp_path, coins, k):
         assert snapshot.muhash == muhash(coins)
         sats = [sum(coin[3] for coin in coins if coin[0] == h) for h in range(TIP + 1)]
         assert snapshot.supply_sats.tolist() == sats
+
+
+def test_muhash_while_all_that_compute_it_are_at_work(tmp_path, monkeypatch):
+    coins = [(9, hashlib.sha256(bytes([i])).digest(), 0, 7, False, b"\x51") for i in range(40)]
+    path = tmp_path / "pieces.dat"
+    path.write_bytes(snapshot_bytes(coins, BASE))
+    update = MuHash.update_serialized
+
+    def slowly(part: MuHash, stream: np.ndarray) -> None:
+        time.sleep(0.005)
+        update(part, stream)
+
+    monkeypatch.setattr(MuHash, "update_serialized", slowly)
+    with sort(path, muhash=True, threads=1, piece_bytes=100) as snapshot:
+        assert snapshot.muhash == muhash(coins)
 
 
 def test_more_coins_than_expected(tmp_path):

@@ -245,7 +245,8 @@ class _Passes:
     ) -> None:
         self._sorter = sorter
         self._set_hash = set_hash
-        self._muhashes = deque(muhashes)
+        self._with_muhash = bool(muhashes)
+        self._muhashes = deque(muhashes)  # those that are not at work
         self._pool, self._hashing, self._writing = pool, hashing, writing
         self._run_bytes = run_bytes
         self._parted: list[PartedCoins] = []
@@ -257,7 +258,7 @@ class _Passes:
         before = 0
         for piece in reader.pieces():
             futures: list[Future[Any]] = [self._hashing.submit(self._set_hash.update_serialized, piece.stream)]
-            if self._muhashes:
+            if self._with_muhash:
                 futures.append(self._pool.submit(self._multiply, piece.stream))
             in_work.append((piece, futures, self._pool.submit(self._sorter.part, piece)))
             progress.advance(piece.end - before, piece.n_coins)
