@@ -59,3 +59,11 @@ def test_notice_names_the_origin_of_the_prices():
     notice = (ROOT / "NOTICE").read_text()
     assert "Copyright (c) 2025 Bitcoin Research Kit" in notice
     assert "indexer/utxo_index/prices/data/btc_usd_daily.csv" in notice
+
+
+def test_a_build_without_a_snapshot_loads_none_of_its_kernels():
+    """They take as long to compile as all others together."""
+    kernels = "'snapshot_fns' in name or 'set_hash' in name or 'secp256k1' in name"
+    program = f"import sys, utxo_index.build; print(*(name for name in sys.modules if {kernels}))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == []

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,15 @@ from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
 from .snapshot_root import SnapshotSource, ask_node, open_root, read_header_of, verified_root
-from .snapshot_sort import BUCKET_BLOCKS, SortedSnapshot, sort_snapshot
 from .stopping import StopAfterCommit
 from .tables.headers_file import read_headers
 from .tables.lock import IndexLock
 from .tables.manifest import COMPLETE, Manifest, Root, read_manifest
 from .tables.replace_index import finish_replacement, replace_index
 from .tables.writer import IndexWriter
+
+if TYPE_CHECKING:  # its kernels take ten seconds to compile, and most builds need none of them
+    from .snapshot_sort import SortedSnapshot
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def build_index(
     range_blocks: int = RANGE_BLOCKS,
     checkpoint_blocks: int = CHECKPOINT_BLOCKS,
     commit_bytes: int = COMMIT_BYTES,
-    bucket_blocks: int = BUCKET_BLOCKS,
+    bucket_blocks: int | None = None,
 ) -> BuildReport:
     """Build the index of a folder of block files, or go on with an unfinished one, towards the tip it was begun for.
 
@@ -186,6 +188,8 @@ def build_index(
     with ExitStack() as held:
         sorted_snapshot = manifest_root = None
         if root is not None:
+            from .snapshot_sort import BUCKET_BLOCKS, sort_snapshot
+
             word = ask_node(root)
             progress.phase("Reading the snapshot", root.header.size_bytes, root.header.n_coins, unit="coins")
             sorted_snapshot = held.enter_context(
@@ -198,7 +202,7 @@ def build_index(
                     with_scripts=with_scripts or _has_scripts(found),
                     muhash=word.kind == "muhash",
                     progress=progress,
-                    bucket_blocks=range_size(bucket_blocks, part_blocks),
+                    bucket_blocks=range_size(bucket_blocks or BUCKET_BLOCKS, part_blocks),
                 )
             )
             manifest_root, said = verified_root(root, sorted_snapshot, word)

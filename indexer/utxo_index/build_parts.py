@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,14 @@ from .core_files.unspent import Resolver, UnspentRows
 from .progress import Progress
 from .range_buffer import MOST_BYTES, RangeBuffer
 from .schema import UNKNOWN
-from .snapshot_coins import SnapshotCoins
-from .snapshot_sort import SortedSnapshot
 from .tables.binary_column import BinaryColumn
 from .tables.manifest import PendingEntry
 from .tables.part_files import PreparedPart, UtxoRows
 from .tables.writer import IndexWriter
+
+if TYPE_CHECKING:
+    from .snapshot_coins import SnapshotCoins
+    from .snapshot_sort import SortedSnapshot
 
 COMMIT_BYTES = 32 * 10**9
 """Block and undo data between two commits, with `utxos`. Each saves the pending log, up to 1.9 GB on mainnet: so it is
@@ -79,7 +81,11 @@ class PartsBuild:
         self._commits_at = commit_heights(writer, self._sizes, commit_bytes if keys else 0)
         self._waiting: deque[_Waiting] = deque()
         self._written: list[PreparedPart] = []
-        self._snapshot = SnapshotCoins(snapshot, chain, keys) if snapshot is not None and keys is not None else None
+        self._snapshot: SnapshotCoins | None = None
+        if snapshot is not None and keys is not None:
+            from .snapshot_coins import SnapshotCoins
+
+            self._snapshot = SnapshotCoins(snapshot, chain, keys)
         self._spent: dict[int, tuple[NDArray[np.uint64], NDArray[np.int64]]] = {}
 
     def run(self, progress: Progress) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,10 @@ from .headers import obtain_headers
 from .node.rpc import connect_node
 from .node.rpc_access import RpcAccess
 from .progress import Progress
-from .snapshot_sort import SortedSnapshot
 from .tables.manifest import Root
+
+if TYPE_CHECKING:
+    from .snapshot_sort import SortedSnapshot
 
 
 @dataclass(frozen=True)
