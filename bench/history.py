@@ -69,6 +69,9 @@ class MemoryIndex:
         sats = self.blocks.created_sats[: height + 1]
         return SimpleNamespace(value_sats=sats, n_coins=self.blocks.n_created[: height + 1].astype(np.int64))
 
+    def table_identity(self, name: str) -> tuple[object, ...]:
+        return id(self), name
+
     def read_spends(self, columns: Any, first_height: int, end_height: int) -> Iterator[dict[str, NDArray[Any]]]:
         first, end = np.searchsorted(self._rows["spent_height"], np.array((first_height, end_height), np.int32))
         for row in range(first, end, CHUNK_ROWS):
