@@ -140,7 +140,7 @@ class MadeUp:
             work[:, 0] = 2 * np.arange(first + 1, end + 1)
             pairs[number] = ScannedPair(blk, rev, np.arange(first, end, dtype=np.int64), work)
             state.heights[number], state.scanned_ns[number] = (first, end - 1), time.time_ns()
-        ScanStore(place).write_pairs(pairs)
+        state.scans = ScanStore(place).write_pairs(pairs, {})
         write_state(folder, place, state)
 
     def store_block(self, k: int) -> None:
