@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ DATA = Path(__file__).parent / "data"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in the background: what tests start would inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if cuda_tools.missing() and cuda_tools.must_all_run():
         raise pytest.UsageError(f"under CI=true every test must run; missing here: {', '.join(cuda_tools.missing())}")
 
