@@ -184,3 +184,23 @@ def test_an_error_while_the_next_span_is_being_read(chain, monkeypatch):
     loading.close()
     assert len(list(loader.load(spans))) == len(spans)
     loader.close()
+
+
+@needs_direct
+def test_a_file_system_that_cannot_say_what_is_in_the_page_cache(chain, monkeypatch):
+    """Then all is read plainly, with the system's own readahead again."""
+    advice = []
+    true_advise = os.posix_fadvise
+
+    def cannot_tell(fd, buffers, offset, flags=0):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    def advise(fd, offset, length, what):
+        advice.append(what)
+        true_advise(fd, offset, length, what)
+
+    monkeypatch.setattr(os, "preadv", cannot_tell)
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    assert records(chain, 7) == from_the_files(chain)
+    assert os.POSIX_FADV_RANDOM not in advice[advice.index(os.POSIX_FADV_RANDOM) + 1 :]
+    assert advice[-1] == os.POSIX_FADV_SEQUENTIAL

@@ -86,13 +86,13 @@ class _Pieces:
 
 
 class _File:
-    """One block or undo file, opened twice where it can be read past the page cache."""
+    """One block or undo file, opened twice where it can be read past the page cache, and shall be."""
 
-    def __init__(self, path: Path, *, undo: bool) -> None:
+    def __init__(self, path: Path, *, undo: bool, past_cache: bool) -> None:
         self.path, self.undo = path, undo
         self.cached = open_for_reading(path, undo=undo)
         self.direct = -1
-        if _DIRECT and _NOWAIT:
+        if past_cache and _DIRECT and _NOWAIT:
             try:
                 self.direct = os.open(path, os.O_RDONLY | os.O_CLOEXEC | _DIRECT)
             except OSError:  # a file system that cannot (tmpfs, some network ones): plain reads and their readahead
@@ -109,7 +109,7 @@ class _File:
     def is_cold(self, run: _Run, choose: Callable[[int, int], int]) -> bool:
         """Whether some page of the run, chosen at random, is not in the page cache and can be read past it.
 
-        At random, because the question itself may bring that page in.
+        At random, because the question itself may bring that page in. Raises OSError where the system cannot tell.
         """
         if self.direct < 0:
             return False
@@ -119,8 +119,6 @@ class _File:
                 os.preadv(self.cached.fileno(), [byte], choose(run.start, run.end), _NOWAIT)
         except BlockingIOError:
             return True
-        except OSError:
-            return False
         return False
 
     def read(self, run: _Run, buf: NDArray[np.uint8], *, direct: bool) -> None:
@@ -154,10 +152,17 @@ class _File:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            os.close(self.direct)  # a disk with other borders than ours after all
-            self.direct = -1
+            self.read_plainly()  # a disk with other borders than ours after all
             self.cached.seek(offset)
             return self.cached.readinto(view) or 0
+
+    def read_plainly(self) -> None:
+        """From now on through the page cache, with its readahead."""
+        if self.direct < 0:
+            return
+        os.close(self.direct)
+        self.direct = -1
+        os.posix_fadvise(self.cached.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
 
 class _Buffers:
@@ -202,6 +207,7 @@ class SpanLoader:
         self._buffers = [_Buffers(), _Buffers()]
         self._ahead: ThreadPoolExecutor | None = None
         self._choose = random.Random(0).randrange
+        self._past_cache = True
 
     def load(self, spans: list[NDArray[np.int64]]) -> Generator[SpanBytes, None, None]:
         """Each span's bytes, in order. A span is heights whose blocks are in one file, in file order.
@@ -246,7 +252,13 @@ class SpanLoader:
     def _is_cold(self, plan: _Plan) -> bool:
         """By the longest run of the blk file, where most of the bytes are."""
         run = max(plan.blk.runs, key=lambda run: run.end - run.start)
-        return self._file(plan.number, undo=False).is_cold(run, self._choose)
+        try:
+            return self._file(plan.number, undo=False).is_cold(run, self._choose)
+        except OSError:  # the file system cannot tell: all is read plainly, then
+            self._past_cache = False
+            for file in self._files.values():
+                file.read_plainly()
+            return False
 
     def _load(self, plan: _Plan, use: int, cold: bool) -> SpanBytes:
         buffers = self._buffers[use]
@@ -271,5 +283,5 @@ class SpanLoader:
                 self._files.pop(next(iter(self._files))).close()
             folder = self._chain.folder
             path = folder.rev_path(number) if undo else folder.blk_path(number)
-            file = self._files[number, undo] = _File(path, undo=undo)
+            file = self._files[number, undo] = _File(path, undo=undo, past_cache=self._past_cache)
         return file
