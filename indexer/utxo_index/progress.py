@@ -86,9 +86,8 @@ class Phase:
         part, whole = (self.n_bytes, self.total_bytes) if self.total_bytes else (self.n_blocks, self.total_blocks)
         return min(part / whole, 1.0) if whole else 1.0
 
-    def describe(self, now: float) -> str:
-        """As `412,032 of 950,000 blocks, 12.3 %, 1.02 GB/s, 8 min 20 s left`."""
-        seconds = now - self.started
+    def describe(self, seconds: float) -> str:
+        """`seconds` after it began, as `412,032 of 950,000 blocks, 12.3 %, 1.02 GB/s, 8 min 20 s left`."""
         words = [f"{self.n_blocks:,} of {self.total_blocks:,} {self.unit}", f"{100 * self.share:.1f} %"]
         if self.total_bytes and seconds > 0:
             words.append(f"{self.n_bytes / seconds / 1e9:.2f} GB/s")
@@ -129,6 +128,7 @@ class LineProgress:
             self._finish()
             self._printed = self._clock()
             self._phase = Phase(name, total_bytes, total_blocks, self._printed, unit)
+            self._begin(self._phase)
 
     def advance(self, n_bytes: int, n_blocks: int) -> None:
         with self._lock:
@@ -136,11 +136,11 @@ class LineProgress:
                 self._phase.add(n_bytes, n_blocks)
                 self._news = True
                 if self._clock() - self._printed >= self._seconds_between:
-                    self._print(self._phase)
+                    self._tell(self._phase)
 
     def note(self, text: str, level: str = "info") -> None:
         with self._lock:
-            print_line(self._stream, text)
+            self._say(text, level)
 
     def done(self) -> None:
         with self._lock:
@@ -149,13 +149,25 @@ class LineProgress:
     def _finish(self) -> None:
         """Close the phase with a last line, unless there is nothing new to say."""
         if self._phase is not None and self._news:
-            self._print(self._phase)
+            self._tell(self._phase)
         self._phase = None
 
-    def _print(self, phase: Phase) -> None:
+    def _tell(self, phase: Phase) -> None:
         self._printed = self._clock()
         self._news = False
-        print_line(self._stream, f"{phase.name}: {phase.describe(self._printed)}")
+        self._report(phase, self._printed - phase.started)
+
+    # ------------------------------------------------------------ how it is said
+
+    def _begin(self, phase: Phase) -> None:
+        """A phase has begun: nothing to say yet."""
+
+    def _say(self, text: str, level: str) -> None:
+        print_line(self._stream, text)
+
+    def _report(self, phase: Phase, seconds: float) -> None:
+        """How far a phase is, `seconds` after it began."""
+        print_line(self._stream, f"{phase.name}: {phase.describe(seconds)}")
 
 
 class RichProgress:
@@ -182,7 +194,7 @@ class RichProgress:
         with self._lock:
             if self._phase is not None and self._task is not None:
                 self._phase.add(n_bytes, n_blocks)
-                way = self._phase.describe(time.monotonic())
+                way = self._phase.describe(time.monotonic() - self._phase.started)
                 self._bars.update(self._task, completed=self._phase.share, way=way)
 
     def note(self, text: str, level: str = "info") -> None:
