@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import inspect
 import json
 import os
 import resource
@@ -18,7 +17,6 @@ import shutil
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from bench.machine import peak_memory_bytes
 from utxo_index import numba_cache
@@ -111,9 +109,6 @@ def main() -> None:
             importlib.import_module(module)
         import pyarrow.parquet  # noqa: F401
 
-    options: dict[str, Any] = {}
-    if "with_utxos" in inspect.signature(build_index).parameters:
-        options["with_utxos"] = not arguments.no_utxos
     phases = Phases()
     memory_before = peak_memory_bytes()
     faults, system = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, os.times().system
@@ -124,8 +119,8 @@ def main() -> None:
             index_folder=arguments.index,
             threads=arguments.threads,
             trust_blocks=arguments.trust_blocks,
+            with_utxos=not arguments.no_utxos,
             progress=phases,
-            **options,
         )
         wall_end, cpu_end = time.perf_counter(), time.process_time()
     print(
