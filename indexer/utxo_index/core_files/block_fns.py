@@ -63,12 +63,12 @@ class Places(NamedTuple):
 
     @classmethod
     def within(cls, block_bytes: int) -> Places:
-        """Room for a block of this size; none for a negative one."""
-        n_in, n_out = (max(0, block_bytes // least + 1) for least in (MIN_INPUT_BYTES, MIN_OUTPUT_BYTES))
+        """Room for a block of this size."""
+        n_in, n_out = (block_bytes // least + 1 for least in (MIN_INPUT_BYTES, MIN_OUTPUT_BYTES))
         return cls(np.zeros(n_in, np.int32), *(np.zeros(n_out, np.int32) for _ in range(3)))
 
 
-NO_PLACES = Places.within(-1_000)
+NO_PLACES = Places(*(np.zeros(0, np.int32) for _ in Places._fields))
 PLACES_TYPE = types.NamedUniTuple(types.int32[::1], 4, Places)
 
 
