@@ -333,3 +333,16 @@ def test_kernel_modules_are_those_that_import_numba():
         if re.search(r"^\s*(from|import) numba\b", path.read_text(), re.MULTILINE)
     }
     assert set(modules) == found
+
+
+def test_who_waits_for_the_compiler_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    said: list[str] = []
+    with numba_cache.loading(said.append):
+        pass
+    assert said == ["Compiling the kernels, this time only: some 15 seconds."]
+    (tmp_path / "module").mkdir()
+    (tmp_path / "module" / "kernel.nbi").write_bytes(b"")
+    with numba_cache.loading(said.append):
+        pass
+    assert len(said) == 1

@@ -99,7 +99,7 @@ def build(
         if with_blocks or conf is not None:
             raise
     # The first import of the kernels compiles them; not for a command line that was wrong.
-    with numba_cache.loading():
+    with numba_cache.loading(shown.note):
         from utxo_index.build import build_index
         from utxo_index.snapshot_root import SnapshotSource
     from utxo_index.node.dumptxoutset import snapshot_advice

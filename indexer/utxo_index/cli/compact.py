@@ -28,7 +28,7 @@ def compact(index: Path | None, chain: str | None, full: bool, threads: int | No
     from utxo_index import numba_cache
 
     place = resolve_index(index, chain)
-    with numba_cache.loading():
+    with numba_cache.loading(shown.note):
         from utxo_index.compact import compact_index
         from utxo_index.tables.maintenance import MaintenanceStopped
     try:

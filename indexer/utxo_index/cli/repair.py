@@ -40,7 +40,7 @@ def repair(
     from utxo_index import numba_cache
 
     folder = resolve_index(index, chain)
-    with numba_cache.loading():
+    with numba_cache.loading(shown.note):
         from utxo_index.cli.build import default_threads
         from utxo_index.repair import BlockFiles, repair_index
     from utxo_index.stopping import StopAfterCommit

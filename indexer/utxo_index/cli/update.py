@@ -39,7 +39,7 @@ def update(files: NodeFiles, threads: int | None, stop_height: int | None, trust
         if manifest is not None:
             shown.note(f"Nothing new: tip {manifest.tip_height:,} ({manifest.tip_hash[::-1].hex()}).")
             return
-    with numba_cache.loading():
+    with numba_cache.loading(shown.note):
         from utxo_index.update import update_index
     with StopAfterCommit(shown.note) as stop:
         report = update_index(

@@ -75,7 +75,7 @@ def verify(
         raise UsageError(f"--expect-hash {expect_hash[:80]!r}: 64 hex digits are wanted")
     if expect_hash is not None and no_set_hash:
         raise UsageError("--no-set-hash leaves out what --expect-hash is compared with")
-    with numba_cache.loading():
+    with numba_cache.loading(lambda text: click.echo(text, err=True)):
         from utxo_index.verify import Outside, verify_index
     from utxo_index.cli.build import default_threads
 

@@ -43,7 +43,7 @@ def watch(files: NodeFiles, threads: int | None, trust_blocks: bool, on_commit: 
 
     arguments = files.arguments()
     shown.note(files.node.origin)
-    with numba_cache.loading():
+    with numba_cache.loading(shown.note):
         from utxo_index.watch import Watch, WatchOptions, run_command
 
     def committed(height: int, block_hash: bytes) -> None:

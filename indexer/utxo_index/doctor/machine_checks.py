@@ -60,7 +60,7 @@ def _cache() -> Finding:
     except OSError as error:
         remedy = "Set NUMBA_CACHE_DIR to a folder of your own: else every start compiles all kernels again, some 20 s"
         return Finding("kernel cache", WARNING, f"{place}: {error.strerror}", remedy)
-    if not any(folder.glob("**/*.nbi")):
+    if not numba_cache.holds_kernels(folder):
         return Finding("kernel cache", WARNING, f"{folder}: nothing compiled yet", "Run `utxo-index warmup`")
     return Finding("kernel cache", OK, f"{folder}")
 
