@@ -68,8 +68,11 @@ def loading(say: Callable[[str], None] = lambda text: None) -> Iterator[None]:
 
 
 def holds_kernels(folder: Path) -> bool:
-    """Whether something was compiled into a cache folder already."""
-    return any(folder.glob("**/*.nbi"))
+    """Whether something was compiled into a cache folder already, and may be read."""
+    try:
+        return any(folder.glob("**/*.nbi"))
+    except OSError:
+        return False
 
 
 def cache_folder() -> Path:

@@ -23,7 +23,7 @@ _PACKAGES = ("numpy", "pyarrow", "numba")
 
 def check_machine() -> Iterator[Finding]:
     """Every check of the machine itself."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES)
+    versions = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
     yield Finding("versions", OK, f"Python {platform.python_version()}, {versions}, {platform.system()}")
     memory = _memory_bytes()
     if memory is not None and memory < _LEAST_MEMORY:
@@ -49,6 +49,13 @@ def _memory_bytes() -> int | None:
         pass
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     return min([*sizes, *([limit] if limit != resource.RLIM_INFINITY else [])], default=None)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # loaded, but what is known of it lies where we may not look
+        return "of unknown version"
 
 
 def _cache() -> Finding:
