@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from .core_files.best_chain import BestChain
 from .core_files.pending_log import PendingLog
-from .core_files.range_reader import CoinBuffer, CoinKeys, RangeColumns, RangeReader
+from .core_files.range_reader import CoinBuffer, CoinKeys, RangeColumns
+from .core_files.reader_pool import ReaderPool
 from .core_files.span_fns import (
     BLOCK_ROW_COLUMNS,
     CREATED_SATS,
@@ -76,7 +77,7 @@ class PartsBuild:
         self._buffer = RangeBuffer(writer.folder, MOST_BYTES + int(chain.blk_sizes.sum()) // 3600)
         self._resolver = self._make_resolver()
         keys = self._coin_keys()
-        self._readers = deque(RangeReader(chain, check_merkle=check_merkle, coin_keys=keys) for _ in range(threads))
+        self._readers = ReaderPool(chain, threads, check_merkle=check_merkle, coin_keys=keys)
         self._coins = [CoinBuffer(self._range_blocks) for _ in range(threads + 2 if keys else 0)]
         self._commits_at = commit_heights(writer, self._sizes, commit_bytes if keys else 0)
         self._waiting: deque[_Waiting] = deque()
@@ -98,7 +99,7 @@ class PartsBuild:
             while True:
                 while len(reading) < self._threads + 2 and (heights := next(ranges, None)):
                     coins = self._coins.pop() if self._resolver else None
-                    reading.append((*heights, coins, pool.submit(self._read, *heights, coins)))
+                    reading.append((*heights, coins, pool.submit(self._readers.read, *heights, coins)))
                 if not reading:
                     break
                 first_height, end_height, coins, future = reading.popleft()
@@ -112,18 +113,10 @@ class PartsBuild:
             self._commit(wait=True)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            for reader in self._readers:
-                reader.close()
+            self._readers.close()
             self._buffer.close()
 
     # ------------------------------------------------------------ a range
-
-    def _read(self, first_height: int, end_height: int, coins: CoinBuffer | None) -> RangeColumns:
-        reader = self._readers.popleft()  # as many readers as workers: there is always one
-        try:
-            return reader.read(first_height, end_height, coins)
-        finally:
-            self._readers.append(reader)
 
     def _keep(self, part_first: int, columns: RangeColumns, coins: CoinBuffer | None) -> None:
         if not self._writer.is_addition:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from .build_parts import blocks_columns, utxo_rows
 from .core_files.best_chain import BestChain
 from .core_files.block_folder import REINDEX
-from .core_files.range_reader import CoinBuffer, CoinKeys, RangeColumns, RangeReader
+from .core_files.range_reader import CoinBuffer, CoinKeys, RangeColumns
+from .core_files.reader_pool import ReaderPool
 from .core_files.unspent import StepResolver
 from .errors import ChainError, UndoFileError
 from .tables.key_fns import NOT_FOUND
@@ -47,13 +48,11 @@ class StepReader:
         if utxos is not None:
             key0, key1 = np.frombuffer(utxos.outpoint_key, "<u8")
             self._keys = CoinKeys(key0, key1, utxos.with_scripts)
-        self._readers = deque(
-            RangeReader(chain, check_merkle=check_merkle, coin_keys=self._keys) for _ in range(threads)
-        )
+        self._readers = ReaderPool(chain, threads, check_merkle=check_merkle, coin_keys=self._keys)
 
     def close(self) -> None:
-        for reader in self._readers:
-            reader.close()
+        """Close the files of blocks."""
+        self._readers.close()
 
     def steps(self, updater: IndexUpdater, heights: Iterator[tuple[int, int]]) -> Iterator[StepRows]:
         """The rows of each step; each must be committed before the next is taken.
@@ -69,7 +68,7 @@ class StepReader:
             while True:
                 while len(ahead) < self._threads + 1 and (step := next(heights, None)) is not None:
                     buffer = CoinBuffer(step[1] - step[0]) if self._keys is not None else None
-                    ahead.append((buffer, pool.submit(self._read, *step, buffer)))
+                    ahead.append((buffer, pool.submit(self._readers.read, *step, buffer)))
                 if not ahead:
                     return
                 columns = ahead.popleft()[1].result()
@@ -82,7 +81,7 @@ class StepReader:
         heights, keys = [np.zeros(0, np.int32)], [np.zeros(0, np.uint64)]
         buffer = CoinBuffer(1)
         for height in range(first_height, end_height):
-            columns = self._read(height, height + 1, buffer)
+            columns = self._readers.read(height, height + 1, buffer)
             if columns.coins is None:
                 continue
             in_heights = columns.coins.in_heights[: columns.n_in]
@@ -98,17 +97,10 @@ class StepReader:
         ends = np.append(first[1:], len(coins.keys)).tolist()
         for height, start, end in zip(blocks.tolist(), first.tolist(), ends, strict=False):
             keys = coins.keys[start:end]
-            rows = self._resolver.pick(self._read(height, height + 1, buffer), keys)
+            rows = self._resolver.pick(self._readers.read(height, height + 1, buffer), keys)
             if len(rows.keys) != len(keys):
                 raise ChainError("coins that blocks spent are not among the block's outputs", height=height)
             yield utxo_rows(rows, self._resolver.with_scripts)
-
-    def _read(self, first_height: int, end_height: int, coins: CoinBuffer | None) -> RangeColumns:
-        reader = self._readers.popleft()  # as many readers as workers: there is always one
-        try:
-            return reader.read(first_height, end_height, coins)
-        finally:
-            self._readers.append(reader)
 
     def _rows(self, updater: IndexUpdater, columns: RangeColumns) -> StepRows:
         first_height = columns.first_height

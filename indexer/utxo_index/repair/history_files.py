@@ -12,7 +12,8 @@ import numpy as np
 
 from utxo_index.build_parts import blocks_columns
 from utxo_index.core_files.best_chain import BestChain
-from utxo_index.core_files.range_reader import RangeColumns, RangeReader
+from utxo_index.core_files.range_reader import RangeColumns
+from utxo_index.core_files.reader_pool import ReaderPool
 from utxo_index.errors import ChainError
 from utxo_index.progress import Progress
 from utxo_index.schema import BLOCKS_COLUMNS, RANGE_BLOCKS
@@ -55,26 +56,17 @@ def repair_history(
 
 def _ranges(chain: BestChain, first_height: int, end_height: int, threads: int) -> Iterator[RangeColumns]:
     """Upwards, read ahead by workers."""
-    readers = deque(RangeReader(chain, check_merkle=True) for _ in range(threads))
-
-    def read(first: int) -> RangeColumns:
-        reader = readers.popleft()
-        try:
-            return reader.read(first, min(first + RANGE_BLOCKS, end_height))
-        finally:
-            readers.append(reader)
-
+    readers = ReaderPool(chain, threads, check_merkle=True)
     ahead: deque[Future[RangeColumns]] = deque()
     firsts = iter(range(first_height, end_height, RANGE_BLOCKS))
     with ThreadPoolExecutor(threads) as pool:
         try:
             while True:
                 while len(ahead) <= threads and (first := next(firsts, None)) is not None:
-                    ahead.append(pool.submit(read, first))
+                    ahead.append(pool.submit(readers.read, first, min(first + RANGE_BLOCKS, end_height)))
                 if not ahead:
                     return
                 yield ahead.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            for reader in readers:
-                reader.close()
+            readers.close()

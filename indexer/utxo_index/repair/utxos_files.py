@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from utxo_index.build_parts import range_size, utxo_rows
 from utxo_index.core_files.best_chain import BestChain
 from utxo_index.core_files.pending_log import PendingLog
-from utxo_index.core_files.range_reader import CoinBuffer, CoinKeys, RangeColumns, RangeReader
+from utxo_index.core_files.range_reader import CoinBuffer, CoinKeys, RangeColumns
+from utxo_index.core_files.reader_pool import ReaderPool
 from utxo_index.core_files.unspent import Resolver
 from utxo_index.errors import ChainError
 from utxo_index.progress import Progress
@@ -145,7 +146,7 @@ class _PartsReader:
         self._resolver = Resolver(chain, PendingLog(n_heights, self._size), with_scripts=utxos.with_scripts)
         key0, key1 = np.frombuffer(utxos.outpoint_key, "<u8")
         keys = CoinKeys(key0, key1, utxos.with_scripts)
-        self._readers = deque(RangeReader(chain, check_merkle=True, coin_keys=keys) for _ in range(threads))
+        self._readers = ReaderPool(chain, threads, check_merkle=True, coin_keys=keys)
         self._buffers = deque(CoinBuffer(self._size) for _ in range(threads + 1))
         self._pool = ThreadPoolExecutor(threads)
         self._held = RangeBuffer(updater.folder)
@@ -153,8 +154,7 @@ class _PartsReader:
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
-        for reader in self._readers:
-            reader.close()
+        self._readers.close()
         self._held.close()
 
     def parts(self, progress: Progress) -> Iterator[int]:
@@ -202,16 +202,10 @@ class _PartsReader:
         while True:
             while self._buffers and (first := next(firsts, None)) is not None:
                 buffer = self._buffers.popleft()
-                ahead.append((buffer, self._pool.submit(self._read, first, min(first + self._size, n_heights), buffer)))
+                heights = first, min(first + self._size, n_heights)
+                ahead.append((buffer, self._pool.submit(self._readers.read, *heights, buffer)))
             if not ahead:
                 return
             buffer, future = ahead.popleft()
             yield future.result()
             self._buffers.append(buffer)
-
-    def _read(self, first_height: int, end_height: int, coins: CoinBuffer) -> RangeColumns:
-        reader = self._readers.popleft()
-        try:
-            return reader.read(first_height, end_height, coins)
-        finally:
-            self._readers.append(reader)
