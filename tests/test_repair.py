@@ -235,7 +235,7 @@ def test_refusals(sound, tmp_path):
     other = write_blocks(tmp_path / "other", busy_chain(N_BLOCKS, salt=3))
     error = refused(index, BlockFiles(lambda: (other, None, None)))
     assert isinstance(error, InputError)
-    assert "is not in these files any more" in str(error)
+    assert "is not connected in these files any more" in str(error)
     damaged = write_blocks(tmp_path / "damaged", busy_chain(N_BLOCKS))
     for file in damaged.glob("blk*.dat"):
         raw = bytearray(file.read_bytes())

@@ -28,12 +28,12 @@ from .core_files.chain_source import ChainSource
 from .core_files.scan_state import HEADERS_NAME
 from .core_files.snapshot_file import SnapshotHeader
 from .core_files.undo_pairing import pair_undo
-from .errors import UsageError
+from .errors import IndexFolderError, UsageError
 from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
 from .snapshot_root import SnapshotSource, ask_node, open_root, read_header_of, verified_root
-from .stopping import StopAfterCommit
+from .stopping import StopAfterCommit, stopper
 from .tables.headers_file import read_headers
 from .tables.lock import IndexLock
 from .tables.manifest import COMPLETE, Manifest, Root, read_manifest
@@ -79,6 +79,7 @@ def build_index(
     node: NodeQuestion | None = None,
     progress: Progress | None = None,
     stop: StopAfterCommit | None = None,
+    should_stop: Callable[[], bool] | None = None,
     part_blocks: int = PART_BLOCKS,
     range_blocks: int = RANGE_BLOCKS,
     checkpoint_blocks: int = CHECKPOINT_BLOCKS,
@@ -99,6 +100,7 @@ def build_index(
     snapshot : begin with its coins, and apply the later blocks of the files.
     snapshot_only : apply none; block files are looked into for headers.
     stop : told of every commit; entered while the index is written.
+    should_stop : asked after every commit instead, where whoever calls listens to signals itself.
     node : whom to ask for the node's own best block.
     part_blocks, range_blocks, checkpoint_blocks, commit_bytes, bucket_blocks : the cut of the work; other values than
         the format's are for tests.
@@ -106,6 +108,7 @@ def build_index(
     Raises
     ------
     UtxoIndexError : any of its classes; what is committed stays.
+    Stopped : `should_stop` said so; the same call goes on.
     """
     started = time.monotonic()
     large_arrays.give_back()
@@ -231,6 +234,8 @@ def build_index(
         with writer:
             if stop is not None:
                 writer.after_commit = held.enter_context(stop).committed
+            elif should_stop is not None:
+                writer.after_commit = stopper(should_stop)
             if root is not None and sorted_snapshot is not None and not add_utxos:
                 writer.commit_root(root.headers, _root_supply(sorted_snapshot, chain))
             resumed = writer.done_from <= chain.tip_height
@@ -356,7 +361,7 @@ def _remove_unless_same(
         return
     try:
         found = read_manifest(folder)
-    except Exception:  # whatever is wrong with it, it is being rebuilt
+    except IndexFolderError:  # whatever is wrong with it, it is being rebuilt
         found = None
     if (
         found is None

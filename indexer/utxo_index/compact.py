@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from .core_files.scan_state import HEADERS_NAME
+from .errors import IndexFolderError
 from .progress import Progress, Quiet
 from .schema import BLOCKS_COLUMNS, SPENDS_COLUMNS, table_columns
+from .stopping import stopper
 from .tables.dead_rows import is_fresh
 from .tables.index import Index
 from .tables.key_fns import compute_keys
 from .tables.lock import IndexLock
-from .tables.maintenance import Cut, MaintenanceStopped, next_draft
+from .tables.maintenance import Cut, next_draft
 from .tables.manifest import COMPLETE, Manifest, read_manifest
 from .tables.part_files import UtxoRows
 from .tables.replace_index import finish_replacement, replace_index
@@ -53,7 +56,7 @@ def compact_index(
 
     Raises
     ------
-    MaintenanceStopped : `should_stop` said so; what is committed stays.
+    Stopped : `should_stop` said so; what is committed stays.
     UtxoIndexError : as `IndexUpdater.begin`; ChainError where the tables contradict each other (`full` checks all).
     """
     started = time.monotonic()
@@ -112,18 +115,18 @@ def _compact_fully(place: Path, threads: int, progress: Progress, should_stop: C
             checkpoint_blocks=manifest.checkpoint_blocks,
             row_group_rows=manifest.row_group_rows,
         )
+        writer.after_commit = stopper(should_stop)
         with writer:
             progress.phase("Writing the tables anew", 0, writer.done_from)
             while (part := writer.next_part()) is not None:
                 blocks = _blocks(index, *part)
                 writer.write_part(part[0], blocks, _spends(index, *part), _coins(index, writer.manifest, *part))
                 progress.advance(0, part[1] - part[0])
-                if should_stop():
-                    raise MaintenanceStopped
             progress.phase("Checking the history", 0, manifest.tip_height + 1)
             writer.finish(threads=threads)
-            if (place / HEADERS_NAME).is_dir():  # a cache, but a dear one
-                shutil.copytree(place / HEADERS_NAME, beside / HEADERS_NAME, dirs_exist_ok=True)
+            if (place / HEADERS_NAME).is_dir():
+                with suppress(OSError):  # a cache: a dear one, but nothing to fail for
+                    shutil.copytree(place / HEADERS_NAME, beside / HEADERS_NAME, dirs_exist_ok=True)
         replace_index(beside, place)
     return 1
 
@@ -141,7 +144,7 @@ def _remove_unless_same(folder: Path, manifest: Manifest) -> None:
         return
     try:
         found = read_manifest(folder)
-    except Exception:  # whatever is wrong with it, it is being written anew
+    except IndexFolderError:  # whatever is wrong with it, it is being written anew
         found = None
     if found is None or found.state == COMPLETE or found.tip_hash != manifest.tip_hash:
         shutil.rmtree(folder)

@@ -11,6 +11,21 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+
+class Stopped(Exception):
+    """Work ended between two commits because it was asked to; what is committed stays."""
+
+
+def stopper(should_stop: Callable[[], bool]) -> Callable[[], None]:
+    """For `after_commit` of a writer: raises Stopped where `should_stop` says so."""
+
+    def committed() -> None:
+        if should_stop():
+            raise Stopped
+
+    return committed
+
+
 STOPPING = "Stopping after the commit that is being written; Ctrl-C again stops at once."
 
 

@@ -31,6 +31,7 @@ from .errors import BlockFileError, InputError, UndoFileError, UsageError
 from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import TAIL_BLOCKS
+from .stopping import Stopped
 from .tables.maintenance import Cut, MaintenanceStopped, next_draft
 from .tables.manifest import Manifest
 from .tables.replace_index import finish_replacement
@@ -51,8 +52,8 @@ _READ_AGAIN = 3
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """state: "nothing new", "updated" or "rebuilt". `from_height`: the tip before; `fork_height`: the last block that
-    stayed; `n_restored`: coins that had to be read again."""
+    """state: "nothing new", "updated", "rebuilt", or "stopped" before anything was committed. `from_height`: the tip
+    before; `fork_height`: the last block that stayed; `n_restored`: coins that had to be read again."""
 
     state: str
     tip_height: int
@@ -89,7 +90,8 @@ def update_index(
     stop_height : last height to take in (inclusive); not below where the index is
     node : whom to ask for the node's own best block; it is taken if it is connected in the files, else the most work is
     on_commit : called with height and hash (internal byte order) of the tip whenever new blocks are committed
-    should_stop : asked between commits, and within long maintenance: ends the update there
+    should_stop : asked between commits, before the first, and within long maintenance: ends the update there. Where
+        the index is built anew, the next update goes on with that
     cut, step_blocks : other values than the format's are for tests
 
     Raises
@@ -117,8 +119,8 @@ def update_index(
     try:
         job.run(stop_height, node_tip)
     except _NotRestorable as error:
-        return _rebuild(job, error, manifest, stop_height, started)
-    state = "updated" if job.n_commits else "nothing new"
+        return _rebuild(job, error, manifest, stop_height, node, started)
+    state = "updated" if job.n_commits else "stopped" if should_stop() else "nothing new"
     return _report(state, job, before, started)
 
 
@@ -177,6 +179,8 @@ class _Update:
 
     def _to_best_chain(self, updater: IndexUpdater, stop_height: int | None, node_tip: bytes | None) -> None:
         chain = self._source.best_chain(updater.block_hashes, stop_height=stop_height, node_tip=node_tip)
+        if self.should_stop():
+            return
         first_height = chain.known_from
         end_height = min(chain.tip_height, updater.manifest.tip_height) + 1
         same = chain.hashes[first_height:end_height] == updater.block_hashes()[first_height:end_height]
@@ -187,6 +191,8 @@ class _Update:
         self.fork_height = min(self.fork_height, fork_height)
         if fork_height < updater.manifest.tip_height:
             self._go_back(updater, chain, fork_height)
+            if self.should_stop():
+                return
         self._go_on(updater, chain)
         manifest = updater.manifest
         notes = _notes(manifest, chain)
@@ -274,24 +280,36 @@ def _notes(manifest: Manifest, chain: BestChain) -> dict[str, Any]:
     return others | chain_notes(chain)
 
 
-def _rebuild(job: _Update, why: Exception, before: Manifest, stop_height: int | None, started: float) -> UpdateReport:
+def _rebuild(
+    job: _Update,
+    why: Exception,
+    before: Manifest,
+    stop_height: int | None,
+    node: NodeQuestion | None,
+    started: float,
+) -> UpdateReport:
     note = f"The index is built anew: its blocks are off the best chain, and cannot be taken back ({why})."
     job.progress.note(note)
     utxos = before.utxos
-    build_index(
-        job.folder.path,
-        index_folder=job.place,
-        magic=job.folder.chain.magic,
-        threads=job._threads,
-        stop_height=stop_height,
-        trust_blocks=not job._check_merkle,
-        with_utxos=utxos is not None,
-        with_scripts=utxos is not None and utxos.with_scripts,
-        rebuild=True,
-        progress=job.progress,
-        part_blocks=before.part_blocks,
-        checkpoint_blocks=before.checkpoint_blocks,
-    )
+    try:
+        build_index(
+            job.folder.path,
+            index_folder=job.place,
+            magic=job.folder.chain.magic,
+            threads=job._threads,
+            stop_height=stop_height,
+            trust_blocks=not job._check_merkle,
+            with_utxos=utxos is not None,
+            with_scripts=utxos is not None and utxos.with_scripts,
+            rebuild=True,
+            node=node,
+            progress=job.progress,
+            should_stop=job.should_stop,
+            part_blocks=before.part_blocks,
+            checkpoint_blocks=before.checkpoint_blocks,
+        )
+    except Stopped:
+        return _report("stopped", job, before.tip_height, started, note)
     job.manifest = require_updatable(job.place)
     job.n_commits += 1
     if job.on_commit is not None:

@@ -2,8 +2,9 @@
 
 The node tells over RPC where it can be asked (`waitfornewblock`, in a thread of its own); the growth of its files
 tells in any case: the newest files are looked at twice a second, all once a minute. Between looks nothing is read.
-Errors that may pass (the node writes over what is read, is not there, the disk is full) are told once and tried again,
-ever more slowly; all others end the watch.
+Errors that may pass (the node writes over what is read, is not there, the disk is full or away, another process writes
+the index for a while) are told once and tried again, ever more slowly; all others end the watch, as does an index that
+another process is writing when it begins.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from .chains import Chain
 from .core_files.block_folder import BlockFolder, open_block_folder
 from .core_files.scan_state import PairStat, stat_files, stat_pairs
-from .errors import InputError, NodeAccessError, NoSpaceError, UtxoIndexError
+from .errors import IndexLockedError, InputError, NodeAccessError, NoSpaceError, UtxoIndexError
 from .node.rpc import connect_node
 from .node.rpc_access import RpcAccess
 from .node.tip import NodeQuestion
@@ -31,7 +33,7 @@ _LOOK_AT_ALL_S = 60.0
 _NEWEST_FILES = 4
 _RPC_WAIT_S = 50.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 300.0
-_PASSING: tuple[type[UtxoIndexError], ...] = (InputError, NodeAccessError, NoSpaceError)
+_PASSING: tuple[type[UtxoIndexError], ...] = (InputError, NodeAccessError, NoSpaceError, IndexLockedError)
 
 
 @dataclass
@@ -60,7 +62,6 @@ class Watch:
         self._progress = progress or Quiet()
         self._stopped = threading.Event()
         self._woken = threading.Event()
-        self._node_tip: bytes | None = None
 
     def stop(self) -> None:
         """End after the commit that is under way."""
@@ -74,22 +75,26 @@ class Watch:
         listener.start()
         retry_s = _FIRST_RETRY_S
         told = ""
+        has_written = False
         while not self._stopped.is_set():
             self._woken.clear()
-            looked = stat_pairs(folder)
             try:
+                looked = _look(folder)
                 report = self._update()
             except _PASSING as error:
+                if isinstance(error, IndexLockedError) and not has_written:
+                    raise
                 if str(error) != told:
                     told = str(error)
                     self._on_problem(error)
                 self._stopped.wait(retry_s)
                 retry_s = min(2 * retry_s, _LAST_RETRY_S)
                 continue
-            retry_s, told = _FIRST_RETRY_S, ""
+            retry_s, told, has_written = _FIRST_RETRY_S, "", True
             if report.state != "nothing new":
                 self._on_update(report)
-            self._wait_for_change(folder, looked)
+            with suppress(NodeAccessError):  # the next look tells of it
+                self._wait_for_change(folder, looked)
 
     def _folder(self) -> BlockFolder:
         options = self._options.update
@@ -134,6 +139,14 @@ class Watch:
                             self._woken.set()
             except NodeAccessError:
                 self._stopped.wait(10)
+
+
+def _look(folder: BlockFolder) -> dict[int, PairStat]:
+    """Raises NodeAccessError where there are no block files any more."""
+    found = stat_pairs(folder)
+    if not found:
+        raise NodeAccessError("the block files are not there any more", path=folder.path)
+    return found
 
 
 def run_command(command: str, height: int, block_hash: bytes) -> int:

@@ -10,7 +10,7 @@ from utxo_index.cli.build import default_threads
 from utxo_index.cli.index_option import chain_options, index_option, resolve_index
 from utxo_index.cli.messages import message_options
 from utxo_index.progress import Progress
-from utxo_index.stopping import StopAfterCommit
+from utxo_index.stopping import StopAfterCommit, Stopped
 
 
 @click.command(short_help="Merge what updates left in pieces.")
@@ -30,7 +30,6 @@ def compact(index: Path | None, chain: str | None, full: bool, threads: int | No
     place = resolve_index(index, chain)
     with numba_cache.loading(shown.note):
         from utxo_index.compact import compact_index
-        from utxo_index.tables.maintenance import MaintenanceStopped
     try:
         with StopAfterCommit(shown.note) as stop:
             report = compact_index(
@@ -40,7 +39,7 @@ def compact(index: Path | None, chain: str | None, full: bool, threads: int | No
                 progress=shown,
                 should_stop=lambda: stop.is_requested,
             )
-    except MaintenanceStopped:
+    except Stopped:
         raise KeyboardInterrupt from None
     shown.done()
     done = f"{report.n_steps:,} steps, in {report.seconds:.1f} s" if report.n_steps else "nothing was due"

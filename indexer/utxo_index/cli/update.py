@@ -59,6 +59,8 @@ def update(files: NodeFiles, threads: int | None, stop_height: int | None, trust
 def summary(report: UpdateReport) -> str:
     """One line about an update that is done."""
     tip = f"tip {report.tip_height:,} ({report.tip_hash})"
+    if report.state == "stopped":
+        return f"Stopped: {tip}, as before."
     if report.tip_height == report.from_height == report.fork_height:
         return f"Nothing new: {tip}."
     if report.state == "rebuilt":

@@ -28,8 +28,7 @@ class BestChain:
 
     hashes : uint8[n, 32], internal order; times : int64[n], header time, unix seconds
     file_numbers : int32[n]; blk_offsets, blk_sizes, rev_offsets, rev_sizes : int64[n], of block and undo bytes
-    (genesis:
-        undo size 0)
+        (genesis: undo size 0)
     equal_work_tie : another tip with undo has the same work; the one stored first was taken, or the node's
     first_height : blocks are to be read from here on; above 0 where a snapshot says what was before, and then the
         sizes of lower blocks are 0 here, wherever they may be
@@ -116,7 +115,7 @@ def find_best_chain(
         found = _connected_blocks(tree, connected, tip_hash)
         if not len(found):
             raise ChainError(
-                f"block {tip_hash[::-1].hex()}, which the unfinished build goes to, is not in these files any more",
+                f"block {tip_hash[::-1].hex()}, which the index goes to, is not connected in these files any more",
                 path=tree.folder.path,
                 remedy="Build anew: utxo-index build --rebuild",
             )

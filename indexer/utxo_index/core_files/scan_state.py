@@ -10,11 +10,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import NodeAccessError
 from .block_folder import BlockFolder
 
 HEADERS_NAME = ".headers"
@@ -131,10 +132,13 @@ def _digest_line(body: bytes) -> bytes:
 
 
 def stat_pairs(folder: BlockFolder) -> dict[int, PairStat]:
-    """How the files look now, by number; pairs without a blk file are left out."""
+    """How the files look now, by number; pairs without a blk file are left out.
+
+    Raises NodeAccessError where the folder cannot be looked into, as while its disk is away.
+    """
     none = (0, 0, 0)
     found: dict[str, dict[int, FileStat]] = {"blk": {}, "rev": {}}
-    with os.scandir(folder.path) as entries:
+    with _looking(folder), os.scandir(folder.path) as entries:
         for entry in entries:
             match = _FILE_NAME.fullmatch(entry.name)
             if match:
@@ -147,14 +151,23 @@ def stat_pairs(folder: BlockFolder) -> dict[int, PairStat]:
 def stat_files(folder: BlockFolder, numbers: Iterable[int]) -> dict[int, PairStat]:
     """The same of some pairs only."""
     found = {}
-    for number in numbers:
-        stats = []
-        for path in (folder.blk_path(number), folder.rev_path(number)):
-            try:
-                status = os.stat(path)
-                stats.append((status.st_size, status.st_mtime_ns, status.st_ino))
-            except FileNotFoundError:
-                stats.append((0, 0, 0))
-        if stats[0] != (0, 0, 0):
-            found[number] = PairStat(*stats)
+    with _looking(folder):
+        for number in numbers:
+            stats = []
+            for path in (folder.blk_path(number), folder.rev_path(number)):
+                try:
+                    status = os.stat(path)
+                    stats.append((status.st_size, status.st_mtime_ns, status.st_ino))
+                except FileNotFoundError:
+                    stats.append((0, 0, 0))
+            if stats[0] != (0, 0, 0):
+                found[number] = PairStat(*stats)
     return found
+
+
+@contextmanager
+def _looking(folder: BlockFolder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise NodeAccessError(f"the block files cannot be looked at ({error.strerror})", path=folder.path) from error

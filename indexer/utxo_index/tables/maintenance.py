@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utxo_index.schema import FOLD_DEPTH_BLOCKS, TAIL_BLOCKS
+from utxo_index.stopping import Stopped
 from utxo_index.tables.dead_rows import DeadRows, first_rows, read_list
 from utxo_index.tables.death_lists import merge_lists
 from utxo_index.tables.manifest import (
@@ -43,7 +44,7 @@ MOST_DEAD_PERCENT = 30
 Item = TypeVar("Item")
 
 
-class MaintenanceStopped(Exception):
+class MaintenanceStopped(Stopped):
     """A step was given up because something more urgent is there; nothing of it is left."""
 
 

@@ -23,7 +23,9 @@ _RENAME_EXCHANGE = _RENAME_SWAP = 2  # Linux renameat2(2), macOS renamex_np(2): 
 def replace_index(new: Path, old: Path) -> None:
     """Move the complete index `new` to `old`, removing what was there. Both lie in one folder.
 
-    The caller holds the locks of both. Raises IndexFolderError where `new` is not complete, NoSpaceError.
+    The caller holds the lock of `old`, and nobody writes to `new` any more.
+
+    Raises IndexFolderError where `new` is not complete, NoSpaceError.
     """
     manifest = read_manifest(new)
     if manifest is None or manifest.state != COMPLETE:
