@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import gzip
+import errno
 import json
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,27 +14,24 @@ from pathlib import Path
 import node_server as ns
 import numpy as np
 import pytest
+from coin_rows import columns_of, core_set
 from make_chain import (
     COIN_SATS,
-    MAGIC,
     FilePair,
     Output,
     coinbase_tx,
-    compact_size,
-    compress_amount,
-    compress_script,
     pay,
     regtest_genesis,
-    varint,
     write_folder,
 )
 from node_server import RecordedNode, RpcError
+from snapshot_bytes import PlainCoin, snapshot_bytes
 
 from utxo_index.build import build_index
 from utxo_index.chains import CHAINS
 from utxo_index.cli.main import run
-from utxo_index.core_files.set_hash import CoinColumns, SetHash
-from utxo_index.errors import IndexFolderError, NodeAccessError, SnapshotError, UsageError
+from utxo_index.core_files.set_hash import SetHash
+from utxo_index.errors import IndexFolderError, NodeAccessError, NoSpaceError, SnapshotError, UsageError
 from utxo_index.node.rpc import connect_node
 from utxo_index.node.rpc_access import find_rpc_access
 from utxo_index.tables.index import open_index
@@ -42,7 +40,6 @@ from utxo_index.verify.outpoint_order import OutpointOrder
 
 CUT = {"part_blocks": 256, "range_blocks": 64, "checkpoint_blocks": 300}
 REGTEST = CHAINS["regtest"]
-CoinRow = tuple[bytes, int, int, bool, int, bytes]  # txid (internal), vout, height, is_coinbase, sats, script
 
 
 @pytest.fixture(scope="module")
@@ -157,19 +154,6 @@ def test_what_needs_scripts_or_utxos_says_so(unpack: Callable[[str], Path], tmp_
 # ---------------------------------------------------------------- the order of outpoints
 
 
-def columns_of(rows: list[CoinRow]) -> CoinColumns:
-    txids, vouts, heights, coinbases, sats, scripts = zip(*rows, strict=True)
-    return CoinColumns(
-        np.frombuffer(b"".join(txids), np.uint8),
-        np.array(vouts, np.int32),
-        np.array(heights, np.int32),
-        np.array(coinbases, np.bool_),
-        np.array(sats, np.int64),
-        np.frombuffer(b"".join(scripts), np.uint8),
-        np.cumsum([len(script) for script in scripts]),
-    )
-
-
 @pytest.mark.parametrize("most_bytes", [1 << 30, 20_000])
 @pytest.mark.parametrize("n_chunks", [1, 7])
 def test_coins_in_any_order(most_bytes: int, n_chunks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,12 +163,12 @@ def test_coins_in_any_order(most_bytes: int, n_chunks: int, tmp_path: Path, monk
     txids = [rng.bytes(32) for _ in range(60)] + [bytes(31) + bytes([k]) for k in range(5)]
     txids += [b"\7" * 8 + rng.bytes(24) for _ in range(40)] + [b"\7" * 31 + bytes([k]) for k in range(7)]
     rows = [
-        (txid, vout, 7, bool(vout % 2), 5000 + vout, rng.bytes(int(rng.choice([0, 1, 25, 252, 253, 300, 9999]))))
+        (7, txid, vout, 5000 + vout, bool(vout % 2), rng.bytes(int(rng.choice([0, 1, 25, 252, 253, 300, 9999]))))
         for txid in txids
         for vout in (0, 1, 128, 252, 256, 5000, 16512, 65536)
     ]
     expected = SetHash()
-    expected.update(columns_of(sorted(rows, key=lambda row: row[:2])))
+    expected.update(columns_of(sorted(rows, key=lambda row: row[1:3])))
     rows = [rows[i] for i in rng.permutation(len(rows))]
     with OutpointOrder(tmp_path) as order:
         for k in range(n_chunks):
@@ -199,7 +183,7 @@ def test_coins_in_any_order(most_bytes: int, n_chunks: int, tmp_path: Path, monk
 def test_no_coins_and_a_coin_twice(tmp_path: Path) -> None:
     with OutpointOrder(tmp_path) as order:
         assert order.hexdigest(1) == SetHash().hexdigest()
-    coin = (bytes(range(32)), 7, 1, False, 5, b"\x51")
+    coin = (1, bytes(range(32)), 7, 5, False, b"\x51")
     with OutpointOrder(tmp_path) as order:
         coins = columns_of([coin, coin])
         order.add(coins.serialized(), np.array([50, 100]))
@@ -210,33 +194,9 @@ def test_no_coins_and_a_coin_twice(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- snapshots that differ
 
 
-def snapshot_bytes(base_hash: bytes, coins: Iterable[CoinRow]) -> bytes:
-    """What dumptxoutset writes, in plain Python; output numbers below 16,512 only."""
-    groups: dict[bytes, list[bytes]] = {}
-    rows = sorted(coins, key=lambda row: (row[0], varint(row[1])))
-    for txid, vout, height, is_coinbase, sats, script in rows:
-        code = varint(2 * height + is_coinbase)
-        groups.setdefault(txid, []).append(
-            compact_size(vout) + code + varint(compress_amount(sats)) + compress_script(script)
-        )
-    body = b"".join(txid + compact_size(len(group)) + b"".join(group) for txid, group in groups.items())
-    return b"utxo\xff\2\0" + MAGIC + base_hash + len(rows).to_bytes(8, "little") + body
-
-
 @pytest.fixture(scope="module")
-def coins(unpack: Callable[[str], Path]) -> list[CoinRow]:
-    with gzip.open(unpack("crash_truth") / "utxos.csv.gz", "rt", newline="") as file:
-        return [
-            (
-                bytes.fromhex(row["txid"])[::-1],
-                int(row["vout"]),
-                int(row["height"]),
-                row["coinbase"] == "1",
-                int(row["value_sat"]),
-                bytes.fromhex(row["script_hex"]),
-            )
-            for row in csv.DictReader(file)
-        ]
+def coins(unpack: Callable[[str], Path]) -> list[PlainCoin]:
+    return core_set(unpack("crash_truth") / "utxos.csv.gz")
 
 
 def tip_hash(truth: Path) -> bytes:
@@ -244,21 +204,21 @@ def tip_hash(truth: Path) -> bytes:
 
 
 def test_the_first_differing_coin_is_shown(
-    unpack: Callable[[str], Path], built: Callable[..., Path], coins: list[CoinRow], tmp_path: Path
+    unpack: Callable[[str], Path], built: Callable[..., Path], coins: list[PlainCoin], tmp_path: Path
 ) -> None:
     truth, path = unpack("crash_truth"), tmp_path / "utxo.dat"
     folder = built("crash")
-    in_table_order = sorted(coins, key=lambda row: (row[2], row[0], row[1]))
-    n_of_txid = Counter(row[0] for row in coins)  # coins of one transaction have one height, else it is damage
-    alone = [k for k, row in enumerate(in_table_order) if n_of_txid[row[0]] == 1]
+    in_table_order = sorted(coins)
+    n_of_txid = Counter(row[1] for row in coins)  # coins of one transaction have one height, else it is damage
+    alone = [k for k, row in enumerate(in_table_order) if n_of_txid[row[1]] == 1]
 
-    def found(rows: Iterable[CoinRow]) -> CheckResult:
-        path.write_bytes(snapshot_bytes(tip_hash(truth), rows))
+    def found(rows: Iterable[PlainCoin]) -> CheckResult:
+        path.write_bytes(snapshot_bytes(rows, tip_hash(truth)))
         return checks(folder, snapshot=path, set_hash=False)["utxos against snapshot"]
 
     assert found(coins).passed
     for k in (alone[0], alone[17], alone[len(alone) // 2], alone[-1]):
-        txid, vout, height, is_coinbase, sats, script = in_table_order[k]
+        height, txid, vout, sats, is_coinbase, script = in_table_order[k]
         others = in_table_order[:k] + in_table_order[k + 1 :]
         shown = f"output {vout} of {txid[::-1].hex()} ("
         lacking = found(others)
@@ -266,35 +226,35 @@ def test_the_first_differing_coin_is_shown(
         assert lacking.detail.startswith(shown)
         assert lacking.detail.endswith("is in the index and not in the snapshot")
         for changed in (
-            (txid, vout, height, is_coinbase, sats + 1, script),
-            (txid, vout, height, not is_coinbase, sats, script),
-            (txid, vout, height, is_coinbase, sats, script + b"\x51"),
-            (txid, vout, height, is_coinbase, sats, b"\x52" + script[1:]),
+            (height, txid, vout, sats + 1, is_coinbase, script),
+            (height, txid, vout, sats, not is_coinbase, script),
+            (height, txid, vout, sats, is_coinbase, script + b"\x51"),
+            (height, txid, vout, sats, is_coinbase, b"\x52" + script[1:]),
         ):
             other = found([*others, changed])
             assert not other.passed
             assert other.detail.startswith(f"{shown}{sats} satoshis")
-            assert f" in the index is {shown}{changed[4]} satoshis" in other.detail
+            assert f" in the index is {shown}{changed[3]} satoshis" in other.detail
             assert ("script" in other.detail.rpartition(")")[2]) == (changed[5] != script)
-        new = (txid, 9000, height, is_coinbase, 5, b"\x51")
+        new = (height, txid, 9000, 5, is_coinbase, b"\x51")
         more = found([*in_table_order, new])
         assert more.detail.startswith(f"output 9000 of {txid[::-1].hex()} (5 satoshis")
         assert more.detail.endswith("is in the snapshot and not in the index")
-        assert not found([*others, (txid, vout, height - 1, is_coinbase, sats, script)]).passed
+        assert not found([*others, (height - 1, txid, vout, sats, is_coinbase, script)]).passed
 
 
 def test_a_snapshot_below_the_tip_that_differs(
-    unpack: Callable[[str], Path], built: Callable[..., Path], coins: list[CoinRow], tmp_path: Path
+    unpack: Callable[[str], Path], built: Callable[..., Path], coins: list[PlainCoin], tmp_path: Path
 ) -> None:
     """A coin that the index has kept since must be there; one it spent since must be in the supply of its height."""
     folder, path = built("crash"), tmp_path / "utxo.dat"
     index = open_index(folder)
     base = 150
-    whole = [row for row in coins if row[2] <= base]
-    path.write_bytes(snapshot_bytes(index.block_hash(base), whole[1:]))
+    whole = sorted(row for row in coins if row[0] <= base)
+    path.write_bytes(snapshot_bytes(whole[1:], index.block_hash(base)))
     found = checks(folder, snapshot=path, set_hash=False)
     assert found["utxos against snapshot"].detail.endswith("is in the index and not in the snapshot")
-    path.write_bytes(snapshot_bytes(index.block_hash(base), whole))  # without those spent since
+    path.write_bytes(snapshot_bytes(whole, index.block_hash(base)))  # without those spent since
     found = checks(folder, snapshot=path, set_hash=False)
     assert found["utxos against snapshot"].passed
     assert not found["history against snapshot"].passed
@@ -332,9 +292,9 @@ def test_the_bip30_coins_of_the_nodes_set(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setitem(CHAINS, "regtest", chain)
     blocks = write_folder(tmp_path / "blocks", [FilePair.of(*six.path())])
 
-    def rows(block: object) -> list[CoinRow]:
+    def rows(block: object) -> list[PlainCoin]:
         return [
-            (txid, vout, coin.height, coin.is_coinbase, coin.output.value_sats, coin.output.script)
+            (coin.height, txid, vout, coin.output.value_sats, coin.is_coinbase, coin.output.script)
             for (txid, vout), coin in block.coins.items()  # type: ignore[attr-defined]
         ]
 
@@ -342,7 +302,7 @@ def test_the_bip30_coins_of_the_nodes_set(tmp_path: Path, monkeypatch: pytest.Mo
     for block, is_extra in ((one, False), (two, True), (four, True), (six, False)):
         folder = tmp_path / str(block.height)
         build_index(blocks, index_folder=folder, with_scripts=True, stop_height=block.height)
-        path.write_bytes(snapshot_bytes(block.hash, rows(block)))
+        path.write_bytes(snapshot_bytes(rows(block), block.hash))
         found = checks(folder, snapshot=path)
         assert all(result.passed for result in found.values())
         assert ("(BIP30)" in found["utxos against snapshot"].detail) == is_extra
@@ -359,12 +319,33 @@ def test_the_bip30_coins_of_the_nodes_set(tmp_path: Path, monkeypatch: pytest.Mo
             found = checks(folder, node=asking(node, tmp_path), set_hash=False)
         assert found["coins against node"].passed
         assert ("(BIP30)" in found["coins against node"].detail) == is_extra
-    path.write_bytes(snapshot_bytes(four.hash, rows(four)))
+    path.write_bytes(snapshot_bytes(rows(four), four.hash))
     found = checks(tmp_path / "6", snapshot=path)
     assert all(result.passed for result in found.values())
     # what is not named by BIP30 may not be more than ours
     monkeypatch.setitem(CHAINS, "regtest", dataclasses.replace(chain, bip30_repeated_at=()))
     assert not checks(tmp_path / "4", snapshot=path)["utxos against snapshot"].passed
+
+
+def test_where_temporary_files_go(
+    unpack: Callable[[str], Path], built: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's folder takes the place of a read-only index's, and never of one that was named."""
+    folder, made, real = built("crash"), [], tempfile.TemporaryFile
+
+    def refusing(*args: object, dir: Path | None = None, **options: object) -> object:
+        made.append(dir)
+        if dir in (folder, tmp_path):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(*args, dir=dir, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refusing)
+    snapshot = unpack("crash_truth") / "utxo_latest.dat"
+    assert all(result.passed for result in checks(folder, snapshot=snapshot).values())
+    assert made == [folder, Path(tempfile.gettempdir()), Path(tempfile.gettempdir())]
+    for asked in ({"snapshot": snapshot}, {}):
+        with pytest.raises(NoSpaceError, match="read-only"):
+            checks(folder, scratch=tmp_path, **asked)
 
 
 # ---------------------------------------------------------------- a node
@@ -447,6 +428,23 @@ def test_a_node_with_a_coinstatsindex(node: RecordedNode, built: Callable[..., P
     found = checks(built("crash"), node=asking(node, tmp_path), set_hash=False, muhash=True)
     assert found["coins against node"].detail.endswith(f"hash {whole('muhash')['muhash']}")
     assert asked == [("muhash", node.results["getbestblockhash"])]
+
+
+def test_a_node_that_still_builds_its_coinstatsindex(
+    node: RecordedNode, built: Callable[..., Path], tmp_path: Path
+) -> None:
+    whole = node.results["gettxoutsetinfo"]
+
+    def set_info(hash_type: str, at: str | None = None) -> object:
+        if at is not None:
+            raise RpcError(-32603, "Unable to get data because coinstatsindex is still syncing. Current height: 7")
+        return whole(hash_type)
+
+    node.results["gettxoutsetinfo"] = set_info
+    found = checks(built("crash"), node=asking(node, tmp_path), set_hash=False)["coins against node"]
+    assert (found.passed, "takes minutes: --rpc lets it" in found.detail) == (True, True)
+    found = checks(built("crash"), node=asking(node, tmp_path), set_hash=False, in_full=True)["coins against node"]
+    assert (found.passed, found.detail.startswith("623 coins, ")) == (True, True)
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,11 @@ from utxo_index.buckets import BucketSpec
 from utxo_index.clock import block_clock, resolve_at
 from utxo_index.errors import UsageError
 from utxo_index.metrics import METRIC_COMMANDS, METRICS, MOMENTS
-from utxo_index.metrics.inputs import MetricInputs
+from utxo_index.metrics.inputs import MetricInputs, known_of_blocks
 from utxo_index.metrics.result import Field, Kind, Result
 from utxo_index.metrics.supply import RowSupply, Supply, VectorSupply
 from utxo_index.metrics.supply_point import moment
 from utxo_index.prices.series import PriceSeries
-from utxo_index.schema import UNKNOWN
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,8 +96,8 @@ def load_inputs(
         block_hash=index.block_hash(height),
         time_unix=int(time_unix[height]),
         supply=_supply(index, height, backend, row_filter, cohort, price_usd_micros),
-        created_sats=_or_unknown(index, "created_sats", height),
-        spent_sats=_or_unknown(index, "spent_sats", height),
+        created_sats=known_of_blocks(index, "created_sats", height + 1),
+        spent_sats=known_of_blocks(index, "spent_sats", height + 1),
         price_usd_micros=price_usd_micros,
         spot_usd_micros=int(price_usd_micros[height]) if spot_usd_micros is None else spot_usd_micros,
         ath_usd_micros=ath_usd_micros,
@@ -131,15 +130,6 @@ def answer(name: str, inputs: MetricInputs, backend: Backend, bins: BucketSpec |
     of_which = (Field("filter", Kind.TEXT, inputs.filter_text),) if inputs.filter_text else ()
     provisional = Field("n_provisional_blocks", Kind.INTEGER, inputs.n_provisional_blocks)
     return replace(result, fields=(*block, *of_which, *result.fields, provisional))
-
-
-def _or_unknown(index: Index, name: str, height: int) -> NDArray[np.int64]:
-    """A column of `blocks` over heights 0 … height, -1 up to the snapshot that the index begins with."""
-    if not index.root_height:
-        column: NDArray[np.int64] = getattr(index.blocks, name)
-        return column[: height + 1]
-    known = index.blocks.since(name, index.root_height + 1)
-    return np.concatenate((np.full(index.root_height + 1, UNKNOWN, np.int64), known))[: height + 1]
 
 
 def _choose_height(

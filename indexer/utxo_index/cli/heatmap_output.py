@@ -6,7 +6,6 @@ The text of a cell is that of all other commands; here Arrow makes it for a slab
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -60,9 +59,17 @@ def heatmap_csv(days: Sequence[DayBuckets], *, header: bool) -> Iterator[bytes |
 
 
 def _slabs(days: Sequence[DayBuckets]) -> Iterator[list[DayBuckets]]:
-    remaining = iter(days)
-    while first := next(remaining, None):
-        yield [first, *islice(remaining, SLAB_ROWS // len(first.value_sats))]
+    """Days of some SLAB_ROWS rows together, and at least one: buckets may become many more from day to day."""
+    slab: list[DayBuckets] = []
+    n_rows = 0
+    for day in days:
+        if slab and n_rows + len(day.value_sats) > SLAB_ROWS:
+            yield slab
+            slab, n_rows = [], 0
+        slab.append(day)
+        n_rows += len(day.value_sats)
+    if slab:
+        yield slab
 
 
 def _arrays(slab: list[DayBuckets], decimals: Callable[[Int64Array, NDArray[np.bool_], int], Any]) -> list[Any]:

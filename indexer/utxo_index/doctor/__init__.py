@@ -7,7 +7,7 @@ from pathlib import Path
 
 from utxo_index.chains import Chain
 from utxo_index.doctor.finding import OK, PROBLEM, WARNING, Finding
-from utxo_index.doctor.index_checks import check_index
+from utxo_index.doctor.index_checks import begins_with_snapshot, check_index
 from utxo_index.doctor.machine_checks import check_machine
 from utxo_index.doctor.node_checks import check_node
 from utxo_index.doctor.rpc_check import check_rpc
@@ -28,7 +28,7 @@ def examine(
     index_folder : the place of the index, by the network of the block files (None: not known)
     rpc_access : where the node may be asked, None where nobody says so
     """
-    chain, size_bytes, findings = check_node(resolve)
+    chain, size_bytes, findings = check_node(resolve, lambda of_chain: begins_with_snapshot(index_folder(of_chain)))
     yield from findings
     if chain is not None:
         yield check_rpc(rpc_access, chain)

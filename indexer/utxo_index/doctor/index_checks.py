@@ -14,9 +14,23 @@ from utxo_index.errors import IndexFolderError
 from utxo_index.tables.index import describe_progress
 from utxo_index.tables.lock import writer_of
 from utxo_index.tables.manifest import COMPLETE, Manifest, read_manifest
+from utxo_index.tables.manifest_text import REBUILD_FROM_SNAPSHOT
 
 _BYTES_PER_BLOCK_BYTE = 40
 """An index takes 2 to 3 % of the block files; exactly, `build --dry-run` says it."""
+
+
+_LEFTOVERS = {".rebuild": "build --rebuild", ".replaced": "build --rebuild", ".compact": "compact --full"}
+"""Folders beside an index, by what goes on behind its name, and the commands that make them."""
+
+
+def begins_with_snapshot(folder: Path) -> bool:
+    """Whether an index of a snapshot is there, finished or not."""
+    try:
+        manifest = read_manifest(folder)
+    except IndexFolderError:  # `check_index` tells of it
+        return False
+    return manifest is not None and manifest.root is not None
 
 
 def check_index(folder: Path, block_bytes: int) -> Iterator[Finding]:
@@ -28,11 +42,11 @@ def check_index(folder: Path, block_bytes: int) -> Iterator[Finding]:
         yield Finding("index", PROBLEM, error.what_and_where(), error.remedy, error.exit_code)
     else:
         yield _state(folder, manifest)
-    for leftover in (f"{folder.name}.rebuild", f"{folder.name}.replaced"):
-        path = folder.with_name(leftover)
+    for leftover, command in _LEFTOVERS.items():
+        path = folder.with_name(folder.name + leftover)
         if path.exists():
-            remedy = "`utxo-index build --rebuild` goes on with it; otherwise remove it"
-            yield Finding("leftovers", WARNING, f"{path} is there from a rebuild that was interrupted", remedy)
+            remedy = f"`utxo-index {command}` goes on with it; otherwise remove it"
+            yield Finding("leftovers", WARNING, f"{path} is there from a run that was interrupted", remedy)
     pid = writer_of(folder)
     if pid is not None:
         yield Finding("writer", OK, f"process {pid} is writing the index now")
@@ -54,7 +68,8 @@ def _state(folder: Path, manifest: Manifest | None) -> Finding:
         return Finding("index", WARNING, f"{folder}: not finished: {describe_progress(manifest)}", "Run it", 8)
     missing = sorted(path for path in manifest.paths() if not (folder / path).is_file())
     if missing:
-        return Finding("index", PROBLEM, f"{folder / missing[0]}: the file is missing", "Run `utxo-index repair`", 5)
+        remedy = "Run `utxo-index repair`" if manifest.root is None else REBUILD_FROM_SNAPSHOT
+        return Finding("index", PROBLEM, f"{folder / missing[0]}: the file is missing", remedy, 5)
     return Finding("index", OK, f"{folder}: complete, tip {manifest.tip_height:,}")
 
 

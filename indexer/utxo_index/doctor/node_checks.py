@@ -18,8 +18,13 @@ _SAMPLES = 16
 _SAMPLE_BYTES = 4 << 20
 
 
-def check_node(resolve: Callable[[], ResolvedNode]) -> tuple[Chain | None, int, list[Finding]]:
-    """(network, bytes of all block files, findings)."""
+def check_node(
+    resolve: Callable[[], ResolvedNode], begins_with_snapshot: Callable[[Chain], bool]
+) -> tuple[Chain | None, int, list[Finding]]:
+    """(network, bytes of all block files, findings).
+
+    begins_with_snapshot : whether the index of a network does, so that the node may be pruned
+    """
     try:
         node = resolve()
         folder = open_block_folder(node.blocks_folder, node.chain_name, node.magic)
@@ -32,7 +37,7 @@ def check_node(resolve: Callable[[], ResolvedNode]) -> tuple[Chain | None, int, 
     if findings[-1].verdict == PROBLEM:
         return folder.chain, 0, findings
     size_bytes = sum(path.stat().st_size for path in paths)
-    findings.append(_from_genesis(folder, len(paths), size_bytes))
+    findings.append(_from_genesis(folder, len(paths), size_bytes, begins_with_snapshot))
     findings.append(_speed([path for path in paths if path.name.startswith("blk")]))
     return folder.chain, size_bytes, findings
 
@@ -52,13 +57,18 @@ def _readable(paths: list[Path]) -> Finding:
     return Finding("permissions", OK, "this user may read all block and undo files")
 
 
-def _from_genesis(folder: BlockFolder, n_files: int, size_bytes: int) -> Finding:
+def _from_genesis(
+    folder: BlockFolder, n_files: int, size_bytes: int, begins_with_snapshot: Callable[[Chain], bool]
+) -> Finding:
     what = f"{n_files} files, {size_text(size_bytes)}"
     if folder.file_numbers[0] > 0:
+        what += f"; the first is {folder.file_numbers[0]:05d}: the node is pruned"
+        if begins_with_snapshot(folder.chain):
+            return Finding("block files", OK, f"{what}, and the index begins with a snapshot")
         return Finding(
             "block files",
             PROBLEM,
-            f"{what}; the first is {folder.file_numbers[0]:05d}: the node is pruned",
+            what,
             "A build needs all blocks, or a snapshot of the set to begin from",
             3,
         )

@@ -17,6 +17,7 @@ from utxo_index.buckets import Buckets, BucketSpec, PriceLevels
 from utxo_index.history.profit import price_levels
 from utxo_index.history.series import Scope
 from utxo_index.history.sweep import COLUMNS, BucketStates, read_only, sweep
+from utxo_index.metrics.inputs import known_of_blocks
 
 if TYPE_CHECKING:
     from utxo_index.backend import Backend
@@ -77,9 +78,10 @@ def heatmap(index: Index, backend: Backend, chosen: Scope, spec: BucketSpec) -> 
         take = days.take_sats if column == "value_sats" else days.take_coins
         return BucketStates(backend, held, created, ranks, samples.heights, first, take, column)
 
+    created_sats, n_created = (known_of_blocks(index, name, end) for name in ("created_sats", "n_created"))
     both = [
-        states(index.blocks.created_sats[:end], None if vector is None else vector.value_sats, "value_sats"),
-        states(index.blocks.n_created[:end], None if vector is None else vector.n_coins, "n_coins"),
+        states(created_sats, None if vector is None else vector.value_sats, "value_sats"),
+        states(n_created, None if vector is None else vector.n_coins, "n_coins"),
     ]
     sweep(index, first, end, list(both), (*COLUMNS, "n_coins"))
     for reduction in both:

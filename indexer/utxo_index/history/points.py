@@ -25,6 +25,7 @@ from utxo_index.metrics.exact_sums import (
     sum_of_running_sums,
     value_times_price,
 )
+from utxo_index.metrics.inputs import known_of_blocks
 from utxo_index.metrics.point import Flows
 from utxo_index.units import DAY_SECONDS
 
@@ -91,8 +92,9 @@ class _Points:
         self._price, clock_unix = (
             read_only(values[: self._end]) for values in (tables.price_usd_micros, tables.clock_unix)
         )
-        self._created = index.blocks.created_sats[: self._end]
-        self._net = self._created - index.blocks.spent_sats[: self._end]
+        # -1 and so 0 up to a snapshot's height; rows begin above it, and what looks further down is not asked then
+        self._created = known_of_blocks(index, "created_sats", self._end)
+        self._net = self._created - known_of_blocks(index, "spent_sats", self._end)
         self._thermo_sats = index.chain.subsidies_sats(0, self._end)
         self._thermo_sats[:1] = 0  # genesis created nothing
         self._base = index.supply_at(self._first - 1, backend).value_sats if self._first else np.zeros(0, np.int64)
@@ -155,7 +157,8 @@ class _Points:
         start["supply"] = int(base.sum())
         start["realized_cap"] = value_times_price(base, price[: height + 1])
         start["thermo_cap"] = value_times_price(self._thermo_sats[: height + 1], price[: height + 1])
-        start["destroyed"] = sum_of_running_sums(self._net[:height]) - sum_of_running_sums(base[:-1])
+        if Need.COINBLOCKS in self._needs:
+            start["destroyed"] = sum_of_running_sums(self._net[:height]) - sum_of_running_sums(base[:-1])
         if Need.COHORT in self._needs:
             young = slice(int(self._first_young[height]), height + 1)
             start["young"] = int(base[young].sum())
@@ -187,13 +190,14 @@ class _Points:
             sums = self._spends.sums
             cost, age_blocks = segment_limb_sums(sums.cost, by_spent), segment_limb_sums(sums.age_blocks, by_spent)
             realized = _running(running, "realized_cap", [a - b for a, b in zip(created_cost, cost, strict=True)])
-            destroyed = _running(running, "destroyed", age_blocks)
+            if Need.COINBLOCKS in self._needs:
+                destroyed = _running(running, "destroyed", age_blocks)
             if Need.FLOWS in self._needs:
                 flows = self._flows(by_spent, cost, age_blocks)
         young, young_cost = zeros, zeros
         if Need.COHORT in self._needs:
             young, young_cost = self._young(bounds, running, created, created_cost)
-        created_blocks = self._coinblocks_created(heights) if Need.SPENDS in self._needs else zeros
+        created_blocks = self._coinblocks_created(heights) if Need.COINBLOCKS in self._needs else zeros
         states = self._profits(heights, running, profits) if profits is not None else [(0, 0, 0, 0)] * n_rows
         for k, spot in enumerate(price[heights].tolist()):
             yield SweptPoint(

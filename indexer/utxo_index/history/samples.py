@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from utxo_index import units
-from utxo_index.clock import block_clock, state_height
+from utxo_index.clock import block_clock, flow_heights
 from utxo_index.errors import UsageError
 from utxo_index.prices.series import PriceSeries
 
@@ -30,32 +30,50 @@ class Samples(NamedTuple):
 
 
 def by_day(
-    time_unix: Int64Array, prices: PriceSeries, from_text: str | None, to_text: str | None, *, may_be_unpriced: bool
+    time_unix: Int64Array,
+    prices: PriceSeries,
+    from_text: str | None,
+    to_text: str | None,
+    *,
+    may_be_unpriced: bool,
+    root_height: int = 0,
 ) -> tuple[Samples, list[str]]:
     """A row for every UTC day on the block clock, from block 1's to the tip's, or of [from, to); and what to say.
 
-    Days that hold a block without a price are left out at the end, unless blocks after the last bar have one.
+    Days that hold a block without a price are left out at the end, unless blocks after the last bar have one. Where the
+    index begins with a snapshot, of `root_height` above 0, days begin after its base block's: what a day's blocks spent
+    must be known of all of them.
 
     Raises
     ------
     UsageError : no date; a day that the index does not have; no day at all; a day without a price that was asked for
     """
     clock_unix = block_clock(time_unix)
-    first_day = _day(int(clock_unix[min(1, len(clock_unix) - 1)]))
+    first_day = _day(int(clock_unix[root_height or min(1, len(clock_unix) - 1)]))
     end_day = _day(int(clock_unix[-1])) + units.DAY_SECONDS
+    notices = []
+    of_root = ""
+    if root_height:
+        first_day += units.DAY_SECONDS
+        of_root = f"the history begins with a snapshot of height {root_height}"
+        if first_day == end_day:
+            raise UsageError(f"{of_root}, and the index has no later day than that block's")
+        if from_text is None:
+            notices.append(f"{of_root}: the series begins {units.day_text(first_day)}")
     wanted_first = first_day if from_text is None else _date("--from", from_text)
     wanted_end = end_day if to_text is None else _date("--to", to_text)
-    notices = []
     for option, text, day in (("--from", from_text, wanted_first), ("--to", to_text, wanted_end)):
         if not first_day <= day <= end_day:
-            last_day = units.day_text(end_day - 1)
-            raise UsageError(f"{option} {text}: the index has days {units.day_text(first_day)} to {last_day}")
+            has = f"the index has days {units.day_text(first_day)} to {units.day_text(end_day - 1)}"
+            raise UsageError(f"{option} {text}: {of_root and of_root + ', and so '}{has}")
     priced_end = _priced_end(time_unix, prices)
     if priced_end < len(time_unix) and not may_be_unpriced:
         # the first day that holds a block without a price
         unpriced_day = _day(int(clock_unix[priced_end]))
         if to_text is not None and wanted_end > unpriced_day:
             raise _beyond_prices(f"--to {to_text}", prices)
+        if wanted_first >= unpriced_day:
+            raise _beyond_prices(f"the first day, {units.day_text(wanted_first)},", prices)
         if wanted_end > unpriced_day:
             wanted_end = unpriced_day
             notices.append(f"prices end {prices.last_day}: the series ends {units.day_text(wanted_end - 1)}")
@@ -63,26 +81,43 @@ def by_day(
         raise UsageError(f"there is no day from {units.day_text(wanted_first)} to before {units.day_text(wanted_end)}")
     days = np.arange(wanted_first, wanted_end, units.DAY_SECONDS)
     heights = np.searchsorted(clock_unix, days + units.DAY_SECONDS, side="left").astype(np.int64) - 1
-    return Samples(heights, state_height(clock_unix, wanted_first - units.DAY_SECONDS) + 1, days), notices
+    return Samples(heights, flow_heights(clock_unix, wanted_first)[0], days), notices
 
 
 def by_block(
-    time_unix: Int64Array, prices: PriceSeries, from_text: str | None, to_text: str | None, *, may_be_unpriced: bool
+    time_unix: Int64Array,
+    prices: PriceSeries,
+    from_text: str | None,
+    to_text: str | None,
+    *,
+    may_be_unpriced: bool,
+    root_height: int = 0,
 ) -> tuple[Samples, list[str]]:
     """A row for every block of [from, to), heights or dates; a date is the first block of that day or later.
+
+    Where the index begins with a snapshot, of `root_height` above 0, rows begin above it.
 
     Raises
     ------
     UsageError : neither a height nor a date; a height that the index does not have; no block; one without a price
     """
     clock_unix = block_clock(time_unix)
-    first = 0 if from_text is None else _height("--from", from_text, clock_unix)
-    end = len(time_unix) if to_text is None else _height("--to", to_text, clock_unix)
-    priced_end = _priced_end(time_unix, prices)
     notices = []
+    first_known = root_height + 1 if root_height else 0
+    first = first_known if from_text is None else _height("--from", from_text, clock_unix)
+    end = len(time_unix) if to_text is None else _height("--to", to_text, clock_unix)
+    if root_height:
+        of_root = f"the history begins with a snapshot of height {root_height}"
+        if first < first_known:
+            raise UsageError(f"--from {from_text} is height {first}, and {of_root}: rows are of blocks above it")
+        if from_text is None:
+            notices.append(f"{of_root}: the series begins at height {first_known}")
+    priced_end = _priced_end(time_unix, prices)
     if end > priced_end and not may_be_unpriced:
         if to_text is not None:
             raise _beyond_prices(f"--to {to_text}", prices)
+        if priced_end <= first < end:
+            raise _beyond_prices(f"the first block, {first},", prices)
         end = priced_end
         notices.append(f"prices end {prices.last_day}: the series ends at height {end - 1} (tip {len(time_unix) - 1})")
     if first >= end:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from utxo_index.clock import block_clock
 from utxo_index.errors import UsageError
 from utxo_index.history.points import HeightTables, swept_points
 from utxo_index.history.samples import Samples, by_block, by_day
-from utxo_index.metrics import SERIES, SeriesMetric
+from utxo_index.metrics import SERIES, Need, SeriesMetric
 from utxo_index.metrics.point import Point, Undefined
 from utxo_index.metrics.result import Column, Kind, Value
 from utxo_index.prices.series import PriceSeries
@@ -47,11 +47,12 @@ class Scope:
 
 @dataclass(frozen=True)
 class Series:
-    """Rows as they come, each value exact; `reasons` says of a column why values are undefined, once all are read."""
+    """Rows as they come, each value exact; `reasons` says of a column why its first undefined value is, once all are
+    read."""
 
     columns: tuple[Column, ...]
     rows: Iterator[tuple[Value, ...]]
-    reasons: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str]
 
 
 def series_metrics(names: Sequence[str]) -> list[SeriesMetric]:
@@ -82,11 +83,13 @@ def scope(
 
     extend_last_price : blocks after the last bar get the last close, as a provisional price
 
-    Raises UsageError for bounds that are none, lie outside or beyond the prices.
+    Raises UsageError for bounds that are none, lie outside, beyond the prices, or before a snapshot's height.
     """
     time_unix = index.blocks.time_unix
     choose = by_day if by == "day" else by_block
-    samples, notices = choose(time_unix, prices, from_text, to_text, may_be_unpriced=extend_last_price)
+    samples, notices = choose(
+        time_unix, prices, from_text, to_text, may_be_unpriced=extend_last_price, root_height=index.root_height
+    )
     time_unix = time_unix[: int(samples.heights[-1]) + 1]
     price_usd_micros, is_provisional = prices.price_by_height(
         time_unix, unpriced_usd_micros=prices.last_close_usd_micros
@@ -102,19 +105,33 @@ def scope(
 
 
 def series(index: Index, backend: Backend, chosen: Scope, metrics: Sequence[SeriesMetric], sth_days: int) -> Series:
-    """The columns and rows of these metrics."""
+    """The columns and rows of these metrics.
+
+    In an index that begins with a snapshot, what depends on the supply after every block is undefined.
+    """
     columns = DAY_COLUMNS if chosen.samples.day_start_unix is not None else BLOCK_COLUMNS
-    made = Series((*columns, *(Column(metric.column, metric.kind) for metric in metrics)), iter(()), {})
-    needs = {need for metric in metrics for need in metric.needs}
+    known = [metric for metric in metrics if not (index.root_height and Need.COINBLOCKS in metric.needs)]
+    needs = {need for metric in known for need in metric.needs}
     points = swept_points(index, backend, chosen.samples, chosen.tables, needs, sth_days)
-    functions = [(metric.column, metric_function(metric.name)) for metric in metrics]
-    return Series(made.columns, _rows(chosen, points, functions, made.reasons), made.reasons)
+    functions = [
+        (metric.column, metric_function(metric.name) if metric in known else _unknown_coinblocks) for metric in metrics
+    ]
+    reasons: dict[str, str] = {}
+    return Series(
+        (*columns, *(Column(metric.column, metric.kind) for metric in metrics)),
+        _rows(chosen, points, functions, reasons),
+        reasons,
+    )
 
 
 def metric_function(name: str) -> Callable[[Point], Any]:
     """The function of a metric of a moment."""
     function: Callable[[Point], Any] = getattr(importlib.import_module(f"utxo_index.metrics.series.{name}"), name)
     return function
+
+
+def _unknown_coinblocks(point: Point) -> Undefined:
+    return Undefined("the supply before the snapshot is not known (the command of one block has bounds)")
 
 
 def _rows(

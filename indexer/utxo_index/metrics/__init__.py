@@ -24,6 +24,7 @@ class Need(Enum):
     PROFIT = "the coins alive by price"
     UNREALIZED = "and what they would gain or lose"
     COHORT = "the coins alive by age"
+    COINBLOCKS = "the supply after every block, from genesis on"
 
 
 class Metric(NamedTuple):
@@ -98,7 +99,7 @@ SERIES = [
         Kind.QUOTIENT,
         "",
         "Liveliness: the share of all coinblocks that were destroyed.",
-        (Need.SPENDS,),
+        (Need.SPENDS, Need.COINBLOCKS),
         no_filter_because=_WHOLE_SET,
     ),
     SeriesMetric(
@@ -107,7 +108,7 @@ SERIES = [
         Kind.QUOTIENT,
         "BTC",
         "Active supply: liveliness times supply.",
-        (Need.SPENDS,),
+        (Need.SPENDS, Need.COINBLOCKS),
         no_filter_because=_WHOLE_SET,
     ),
     SeriesMetric(
@@ -116,7 +117,7 @@ SERIES = [
         Kind.QUOTIENT,
         "USD/BTC",
         "Active-supply mean, also known as True Market Mean.",
-        (Need.SPENDS,),
+        (Need.SPENDS, Need.COINBLOCKS),
         no_filter_because=_WHOLE_SET,
     ),
     SeriesMetric(
@@ -125,7 +126,7 @@ SERIES = [
         Kind.QUOTIENT,
         "",
         "AVIV: spot to active-supply mean.",
-        (Need.SPENDS,),
+        (Need.SPENDS, Need.COINBLOCKS),
         no_filter_because=_WHOLE_SET,
     ),
     SeriesMetric(
@@ -134,10 +135,7 @@ SERIES = [
         Kind.USD_SUM,
         "USD",
         "Realized profit: what spent coins had gained.",
-        (
-            Need.SPENDS,
-            Need.FLOWS,
-        ),
+        (Need.SPENDS, Need.FLOWS),
     ),
     SeriesMetric(
         "realized_loss",
@@ -145,10 +143,7 @@ SERIES = [
         Kind.USD_SUM,
         "USD",
         "Realized loss: what spent coins had lost.",
-        (
-            Need.SPENDS,
-            Need.FLOWS,
-        ),
+        (Need.SPENDS, Need.FLOWS),
     ),
     SeriesMetric(
         "net_realized_profit",
@@ -156,10 +151,7 @@ SERIES = [
         Kind.USD_SUM,
         "USD",
         "Net realized profit: profit less loss.",
-        (
-            Need.SPENDS,
-            Need.FLOWS,
-        ),
+        (Need.SPENDS, Need.FLOWS),
     ),
     SeriesMetric(
         "sopr",
@@ -167,10 +159,7 @@ SERIES = [
         Kind.QUOTIENT,
         "",
         "SOPR: spent output profit ratio.",
-        (
-            Need.SPENDS,
-            Need.FLOWS,
-        ),
+        (Need.SPENDS, Need.FLOWS),
     ),
     SeriesMetric(
         "coinblocks_destroyed",
@@ -178,10 +167,7 @@ SERIES = [
         Kind.BTC,
         "coinblocks",
         "Coinblocks destroyed: coins spent times their age in blocks.",
-        (
-            Need.SPENDS,
-            Need.FLOWS,
-        ),
+        (Need.SPENDS, Need.FLOWS),
     ),
     SeriesMetric(
         "coin_days_destroyed",
@@ -189,10 +175,7 @@ SERIES = [
         Kind.QUOTIENT,
         "coin-days",
         "Coin-days destroyed: coins spent times their age in days.",
-        (
-            Need.SPENDS,
-            Need.FLOWS,
-        ),
+        (Need.SPENDS, Need.FLOWS),
     ),
     SeriesMetric(
         "supply_in_profit",
@@ -272,10 +255,7 @@ SERIES = [
         Kind.QUOTIENT,
         "USD/BTC",
         "Cost basis of long-term holders: their realized price.",
-        (
-            Need.SPENDS,
-            Need.COHORT,
-        ),
+        (Need.SPENDS, Need.COHORT),
     ),
 ]
 

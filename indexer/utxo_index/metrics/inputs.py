@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utxo_index.chains import Chain
 from utxo_index.metrics.supply import Supply
+from utxo_index.schema import UNKNOWN
+
+if TYPE_CHECKING:
+    from utxo_index.tables.index import Index
 
 
 @dataclass(frozen=True)
@@ -43,3 +48,16 @@ class MetricInputs:
     filter_text: str = ""
     root_height: int = 0
     root_supply_sats: int = 0
+
+
+def known_of_blocks(index: Index, name: str, end_height: int) -> NDArray[Any]:
+    """What blocks 0 … end_height - 1 created or spent, by the column's name in `blocks`: int[end_height].
+
+    -1 up to the snapshot that the index begins with.
+    """
+    root = index.root_height
+    if not root:
+        column: NDArray[Any] = getattr(index.blocks, name)
+        return column[:end_height]
+    known = index.blocks.since(name, root + 1)
+    return np.concatenate((np.full(root + 1, UNKNOWN, known.dtype), known))[:end_height]

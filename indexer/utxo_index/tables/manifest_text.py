@@ -16,6 +16,9 @@ from utxo_index.errors import IndexFolderError
 from utxo_index.schema import FORMAT_VERSION
 
 REBUILD = "Build it anew: `utxo-index build --rebuild`"
+REBUILD_FROM_SNAPSHOT = (
+    "Build it anew: `utxo-index build --rebuild --snapshot FILE`, with --datadir for the later blocks"
+)
 _DIGEST = re.compile(rb'"manifest_sha256": "([0-9a-f]{64})"')
 
 

@@ -39,6 +39,7 @@ from utxo_index.tables.manifest import (
     TableEntry,
     read_manifest,
 )
+from utxo_index.tables.manifest_text import REBUILD_FROM_SNAPSHOT
 from utxo_index.tables.parquet_writer import Column
 from utxo_index.tables.part_files import DEATHS_FOLDER, UtxoRows, part_span, prepare_file, prepare_utxos
 from utxo_index.tables.tip_supply import TipSupply
@@ -268,7 +269,7 @@ def require_updatable(folder: Path) -> Manifest:
         raise UsageError(
             f"{folder}: the index begins with a snapshot, of height {manifest.root.height:,}; such an index is not "
             "updated, compacted or repaired yet",
-            remedy="Build it anew: `utxo-index build --rebuild --snapshot FILE`, with --datadir for the later blocks",
+            remedy=REBUILD_FROM_SNAPSHOT,
         )
     return manifest
 

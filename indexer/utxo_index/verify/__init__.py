@@ -7,10 +7,13 @@ needs what cannot be read.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from utxo_index import units
 from utxo_index.chains import Chain
@@ -23,7 +26,7 @@ from utxo_index.tables.index import Index, IndexReplacedError, open_index
 from utxo_index.tables.manifest import MANIFEST_NAME, read_manifest
 from utxo_index.verify.against_node import check_node
 from utxo_index.verify.against_snapshot import SnapshotComparison, snapshot_base
-from utxo_index.verify.blocks import check_blocks
+from utxo_index.verify.blocks import Blocks, check_blocks
 from utxo_index.verify.coins import RowConsumer, check_coins
 from utxo_index.verify.files import check_files
 from utxo_index.verify.findings import CheckResult
@@ -41,7 +44,7 @@ class Outside:
     set_hash : compute hash_serialized_3 where scripts are kept; muhash : MuHash3072, too
     expected_hash : what hash_serialized_3 must be, 64 hex digits as Core shows them
     node : by network, the node to ask, None where none is to be asked; in_full : let it count its coins for minutes
-    scratch : where temporary files go, None for the index folder
+    scratch : where temporary files go; None for the index folder, or the system's where that is read-only
     """
 
     snapshot: Path | None = None
@@ -91,7 +94,7 @@ def _raise_if_replaced(index: Index) -> None:
 
 
 def _checks(index: Index, threads: int, outside: Outside, progress: Progress) -> Iterator[CheckResult]:
-    scratch = outside.scratch or index.folder
+    scratch = outside.scratch or _writable(index.folder)
     if outside.snapshot is not None or outside.muhash or outside.expected_hash is not None:
         index.require_utxos()
     if (outside.muhash or outside.expected_hash is not None) and not index.has_scripts:
@@ -107,9 +110,9 @@ def _checks(index: Index, threads: int, outside: Outside, progress: Progress) ->
         tip = f"tip {index.tip_height:,} ({units.txid_to_hex(index.tip_hash)}), generation {index.manifest.generation}"
         yield CheckResult("manifest", True, tip)
         yield from check_files(index, threads)
-        yield from _check_headers(index)
         blocks, findings = check_blocks(index)
         yield from findings.results()
+        yield from _check_headers(index, blocks)
         supply, findings = check_history(index, blocks, threads)
         yield from findings.results()
         own = OwnHashes(None, None)
@@ -136,15 +139,37 @@ def _checks(index: Index, threads: int, outside: Outside, progress: Progress) ->
             yield from check_node(index, node, own, in_full=outside.in_full)
 
 
-def _check_headers(index: Index) -> Iterator[CheckResult]:
-    """The headers that an index of a snapshot keeps."""
+def _writable(folder: Path) -> Path:
+    """The folder, or the system's temporary one where nothing can be written there: verifying needs no right to."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return Path(tempfile.gettempdir())
+
+
+def _check_headers(index: Index, blocks: Blocks | None) -> Iterator[CheckResult]:
+    """The headers that an index of a snapshot keeps, and the rows of `blocks` that were made of them."""
+    root = index.manifest.root
+    if root is None:
+        return
     try:
         headers = read_headers(index.folder, index.manifest)
     except IndexFolderError as error:
         yield CheckResult("headers", False, str(error))
         return
-    if headers is not None:
-        yield CheckResult("headers", True, f"{headers.tip_height + 1:,} from genesis on: links, targets, work")
+    if headers is None or (headers.tip_height, headers.tip_hash) != (root.height, root.block_hash):
+        yield CheckResult("headers", False, f"they do not end with the snapshot's base, block {root.height:,}")
+        return
+    n = headers.tip_height + 1
+    if blocks is None:
+        yield CheckResult("headers", False, "not compared with blocks, which cannot be read")
+        return
+    other = (blocks["hash"][:n] != headers.hashes).any(axis=1) | (blocks["time_unix"][:n] != headers.times)
+    if other.any():
+        yield CheckResult("headers", False, f"blocks has another hash or time at height {int(np.argmax(other)):,}")
+        return
+    yield CheckResult("headers", True, f"{n:,} from genesis on: links, targets, work; as in blocks")
 
 
 def _check_hashes(index: Index, hashes: SetHashes, expected_hash: str | None) -> tuple[OwnHashes, list[CheckResult]]:
@@ -154,7 +179,7 @@ def _check_hashes(index: Index, hashes: SetHashes, expected_hash: str | None) ->
         return OwnHashes(None, None), [CheckResult(name, False, str(error)) for name in hashes.names]
     results = []
     if own.hash_serialized_3 is not None:
-        found, known = own.hash_serialized_3, known_snapshot(index.chain, index.tip_hash)
+        found, known, root = own.hash_serialized_3, known_snapshot(index.chain, index.tip_hash), index.manifest.root
         expected, said = None, "compared with nothing: --expect-hash, or a node with --rpc"
         if expected_hash is not None:
             expected, said = expected_hash.lower(), "as expected"
@@ -163,6 +188,8 @@ def _check_hashes(index: Index, hashes: SetHashes, expected_hash: str | None) ->
         elif extra := index.chain.bip30_heights_at(index.tip_height):
             heights = " and ".join(f"{height:,}" for height in extra)
             said = f"without the coinbases of {heights}, which the node's set still has (BIP30)"
+        elif root is not None and root.block_hash == index.tip_hash:
+            expected, said = root.hash_serialized_3, "as the snapshot had it that the index begins with"
         is_right = expected in (None, found)
         results.append(
             CheckResult("hash_serialized_3", is_right, f"{found}, {said if is_right else f'expected {expected}'}")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from utxo_index import units
 from utxo_index.errors import NodeRpcError
-from utxo_index.node.rpc import INVALID_PARAMETER, NodeRpc, TxoutSetInfo
+from utxo_index.node.rpc import INTERNAL_ERROR, INVALID_PARAMETER, NodeRpc, TxoutSetInfo
 from utxo_index.tables.index import Index
 from utxo_index.verify.findings import CheckResult
 from utxo_index.verify.set_hashes import OwnHashes
@@ -53,10 +53,10 @@ def _ask(index: Index, node: NodeRpc, own: OwnHashes, in_full: bool) -> TxoutSet
         try:
             return node.txout_set_info("none" if own.muhash is None else "muhash", block_hash=index.tip_hash)
         except NodeRpcError as error:
-            if error.code != INVALID_PARAMETER:
+            if error.code not in (INVALID_PARAMETER, INTERNAL_ERROR):  # it has no such index, or is still building it
                 raise
     if not at_tip:
-        return "the node has no coinstatsindex, and without it knows its coins at its own tip only"
+        return "the node has no coinstatsindex of that block, and without it knows its coins at its own tip only"
     if not in_full:
         return "the node would have to count its coins, which takes minutes: --rpc lets it"
     hash_type = "hash_serialized_3" if own.hash_serialized_3 else "muhash" if own.muhash else "none"

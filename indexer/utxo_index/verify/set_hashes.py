@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +31,7 @@ class SetHashes:
     def __init__(self, scratch: Path, *, hash_serialized: bool, muhash: bool, threads: int) -> None:
         self.names = [*(["hash_serialized_3"] if hash_serialized else []), *(["muhash"] if muhash else [])]
         self._threads = threads
-        self._order = OutpointOrder(_writable(scratch)) if hash_serialized else None
+        self._order = OutpointOrder(scratch) if hash_serialized else None
         self._muhashes = [MuHash() for _ in range(threads)] if muhash else []
         self._pool = ThreadPoolExecutor(threads)
         self._busy: list[Future[None]] = []
@@ -85,12 +84,3 @@ class SetHashes:
             self._pool.submit(muhash.update_serialized, stream[start:end])
             for muhash, start, end in zip(self._muhashes, cuts, cuts[1:], strict=False)
         ]
-
-
-def _writable(folder: Path) -> Path:
-    """The folder, or the system's temporary one where nothing can be written there: verifying needs no right to."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.gettempdir())
