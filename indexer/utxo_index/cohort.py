@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from utxo_index import units
 from utxo_index.errors import UsageError
-from utxo_index.row_filter import half_open_range
+from utxo_index.row_filter import half_open_range, height_from_text, number_with_unit
 
 if TYPE_CHECKING:
     from numpy import bool_, int64
     from numpy.typing import NDArray
 
 _NO_LIMIT = 1 << 62
-_SECONDS_OF_UNIT = {"s": 1, "h": 3600, "d": units.DAY_SECONDS}
+_SECONDS_OF_UNIT = {"d": units.DAY_SECONDS, "h": 3600, "s": 1}
 
 
 class Bound(NamedTuple):
@@ -105,21 +105,11 @@ def _created(text: str) -> tuple[Bound, Bound]:
 def _height_or_time(text: str) -> int:
     if "-" in text:
         return units.day_from_text(text)
-    if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise ValueError(f"{text[:40]!r} is neither a height nor a date YYYY-MM-DD")
-    return int(text)
+    return height_from_text(text, "a height, nor a date YYYY-MM-DD")
 
 
 def _age_s(text: str) -> int:
-    if text == "0":
-        return 0
-    number_text, unit = text[:-1], text[-1:].lower()
-    if unit not in _SECONDS_OF_UNIT:
-        raise ValueError(f"{text[:40]!r} has no unit: d, h or s")
-    age_s = units.decimal_fraction(number_text) * _SECONDS_OF_UNIT[unit]
-    if age_s.denominator != 1:
-        raise ValueError(f"{text[:40]!r} is no whole number of seconds")
-    return int(age_s)
+    return 0 if text == "0" else number_with_unit(text, _SECONDS_OF_UNIT, "seconds")
 
 
 def _usd_micros(text: str) -> int:

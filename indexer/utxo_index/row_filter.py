@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from utxo_index import units
@@ -93,7 +93,7 @@ def parse_row_filter(
             "--value", value, _value_sats, "0.1btc..1btc", _NO_VALUE_LIMIT_SATS
         )
     if created is not None:
-        first_height, end_height = half_open_range("--created", created, _height, "100..200", _NO_HEIGHT_LIMIT)
+        first_height, end_height = half_open_range("--created", created, height_from_text, "100..200", _NO_HEIGHT_LIMIT)
     unknown = [name for name in names if name not in SCRIPT_TYPES]
     if unknown:
         raise UsageError(f"--script-type: no type {unknown[0]!r}", expected=" or ".join(SCRIPT_TYPES))
@@ -118,18 +118,26 @@ def half_open_range(
     return first, end
 
 
-def _value_sats(text: str) -> int:
-    """An amount with its unit, a whole number of satoshis."""
-    number_text, unit = text[:-3], text[-3:].lower()
-    if unit not in _SATS_OF_UNIT:
-        raise ValueError(f"{text[:40]!r} has no unit: btc or sat")
-    value_sats = units.decimal_fraction(number_text) * _SATS_OF_UNIT[unit]
-    if value_sats.denominator != 1:
-        raise ValueError(f"{text[:40]!r} is no whole number of satoshis")
-    return int(value_sats)
+def number_with_unit(text: str, of_unit: Mapping[str, int], smallest: str) -> int:
+    """A decimal number with one of the units, which are so many of the smallest one: a whole number of these.
+
+    ValueError: no number, no unit, not whole.
+    """
+    unit = next((unit for unit in of_unit if text.lower().endswith(unit)), None)
+    if unit is None:
+        raise ValueError(f"{text[:40]!r} has no unit: {' or '.join(of_unit)}")
+    number = units.decimal_fraction(text[: -len(unit)]) * of_unit[unit]
+    if number.denominator != 1:
+        raise ValueError(f"{text[:40]!r} is no whole number of {smallest}")
+    return int(number)
 
 
-def _height(text: str) -> int:
+def height_from_text(text: str, expected: str = "a height") -> int:
+    """A height in digits; ValueError for anything else."""
     if not (text.isascii() and text.isdigit() and len(text) <= 10):
-        raise ValueError(f"{text[:40]!r} is not a height")
+        raise ValueError(f"{text[:40]!r} is not {expected}")
     return int(text)
+
+
+def _value_sats(text: str) -> int:
+    return number_with_unit(text, _SATS_OF_UNIT, "satoshis")

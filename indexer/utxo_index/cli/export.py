@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from utxo_index.cli.index_option import chain_options, index_option, resolve_index
+from utxo_index.cli.index_option import chain_options, index_option
 from utxo_index.cli.output import choose_format, is_stdout
+from utxo_index.cli.question_options import open_asked_index
 from utxo_index.cli.row_options import row_filter_options
 from utxo_index.errors import UsageError
 from utxo_index.row_filter import RowFilter
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from utxo_index.tables.index import Index
 
 EXPORT_FORMATS = ("csv", "json", "ndjson", "parquet", "arrow")
-
-
 _TABLES = ("blocks", "spends", "utxos", "supply")
 _MOST_VOUT = (1 << 31) - 1
 
@@ -61,14 +60,13 @@ def export(
     given (of several addresses, transactions or outpoints: any). No prices are needed.
     """
     from utxo_index.cli.arrow_stream import write_stream
-    from utxo_index.tables.index import open_index
 
     chosen = choose_format(format, output)
     if table != "utxos" and (row_filter is not None or address or txid or outpoint):
         raise UsageError(f"{table} has no coins to choose from: filters and look-ups are for utxos")
     txids = frozenset(_txid("--txid", text) for text in txid)
     outpoints = frozenset(_outpoint(text) for text in outpoint)
-    opened = open_index(resolve_index(index, chain))
+    opened = open_asked_index(index, chain)
     height = _height(opened, at)
     if table == "utxos":
         schema, batches = _utxos(opened, height, row_filter or RowFilter(), address, txids, outpoints)

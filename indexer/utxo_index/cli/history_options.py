@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from utxo_index.backend import BACKEND_NAMES, BACKEND_VARIABLE
-from utxo_index.cli.index_option import chain_options, index_option, resolve_index
-from utxo_index.cli.output import FORMATS, choose_format
-from utxo_index.errors import UsageError
+from utxo_index.cli.index_option import chain_options, index_option
+from utxo_index.cli.question_options import QUESTION_OPTIONS, answer_of_one_index, format_of_rows, open_asked_index
 
 if TYPE_CHECKING:
     from utxo_index.backend import Backend
@@ -23,27 +21,7 @@ if TYPE_CHECKING:
 _OPTIONS = (
     click.option("--from", "from_text", metavar="DATE", help="The first row. Default: the first there is."),
     click.option("--to", "to_text", metavar="DATE", help="The rows end before this. Default: after the last priced."),
-    click.option(
-        "--prices",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="CSV or Parquet with columns date or time, close or price. Default: the bundled daily closes.",
-    ),
-    click.option(
-        "--fill-gaps", type=click.Choice(["previous"]), help="Let the price before a missing bar last to the next one."
-    ),
-    click.option(
-        "--extend-last-price", is_flag=True, help="Blocks after the last price have that price, provisionally."
-    ),
-    click.option(
-        "--backend",
-        type=click.Choice(BACKEND_NAMES),
-        help=f"What computes. Default: {BACKEND_VARIABLE}, else auto. All give the same integers.",
-    ),
-    click.option(
-        "--format", type=click.Choice(FORMATS), help="Default: by FILE's ending; table on a terminal; else csv."
-    ),
-    click.option("--output", "-o", metavar="FILE", help="Write to FILE, whole or not at all; - is stdout."),
-    click.option("--no-header", is_flag=True, help="Leave the line of column names out of csv and tables."),
+    *QUESTION_OPTIONS,
 )
 
 
@@ -69,9 +47,7 @@ def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_history(*args: Any, format: str | None, output: str | None, **options: Any) -> Any:
-        chosen = choose_format(format, output)
-        if options["no_header"] and chosen not in ("csv", "table"):
-            raise UsageError(f"--no-header is for csv and table, not {chosen}")
+        chosen = format_of_rows(format, output, no_header=options["no_header"])
         own = {field.name: options.pop(field.name) for field in fields(HistoryOptions) if field.name in options}
         return command(*args, history=HistoryOptions(format=chosen, output=output, **own), **options)
 
@@ -84,21 +60,17 @@ def history_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def with_scope(history: HistoryOptions, by: str, ask: Callable[[Index, Backend, Scope], Any]) -> Any:
     """Open the index and call `ask` with it, the backend and the rows that are meant; what was chosen goes to stderr.
 
-    `ask` is called anew where a build put a new index there while it read the old one.
+    `ask` reads all that it needs; it is called anew where a build put a new index there meanwhile.
     """
     from utxo_index.backend import choose_backend
     from utxo_index.history.series import scope
     from utxo_index.prices.load import load_prices
-    from utxo_index.tables.index import IndexReplacedError, open_index
 
-    choose_backend(history.backend)
-    folder = resolve_index(history.index, history.chain)
+    choose_backend(history.backend)  # an unfit one is refused before anything is read
     prices = load_prices(history.prices, fill_gaps=history.fill_gaps is not None)
 
     def attempt() -> tuple[Any, list[str]]:
-        opened = open_index(folder)
-        if history.index is not None and history.chain is not None and opened.chain.name != history.chain:
-            raise UsageError(f"--index {folder} is of chain {opened.chain.name}, not {history.chain}")
+        opened = open_asked_index(history.index, history.chain)
         n_rows, _, _ = opened.table_stats()["spends"]
         choice = choose_backend(history.backend, n_rows=n_rows, row_bytes=16)
         chosen = scope(
@@ -112,10 +84,4 @@ def with_scope(history: HistoryOptions, by: str, ask: Callable[[Index, Backend, 
         notices = [*([choice.reason] if choice.is_automatic else []), *prices.notices, *chosen.notices]
         return ask(opened, choice.backend, chosen), notices
 
-    try:
-        answer, notices = attempt()
-    except IndexReplacedError:  # a build put a new index there meanwhile; it is whole, so ask that one
-        answer, notices = attempt()
-    for notice in notices:
-        click.echo(notice, err=True)
-    return answer
+    return answer_of_one_index(attempt)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from utxo_index.backend import BACKEND_NAMES, BACKEND_VARIABLE
-from utxo_index.cli.index_option import chain_options, index_option, resolve_index
-from utxo_index.cli.output import FORMATS, choose_format, write_result
+from utxo_index.cli.index_option import chain_options, index_option
+from utxo_index.cli.output import write_result
+from utxo_index.cli.question_options import QUESTION_OPTIONS, answer_of_one_index, format_of_rows, open_asked_index
 from utxo_index.cli.row_options import cohort_options, row_filter_options
 from utxo_index.cohort import Cohort
 from utxo_index.errors import UsageError
@@ -23,28 +23,8 @@ if TYPE_CHECKING:
 
 _OPTIONS = (
     click.option("--at", metavar="HEIGHT|YYYY-MM-DD|HASH", help="The block, or the UTC day. Default: the last priced."),
-    click.option(
-        "--prices",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="CSV or Parquet with columns date or time, close or price. Default: the bundled daily closes.",
-    ),
     click.option("--spot", metavar="USD", help="The price that values the coins. Default: that of the block."),
-    click.option(
-        "--fill-gaps", type=click.Choice(["previous"]), help="Let the price before a missing bar last to the next one."
-    ),
-    click.option(
-        "--extend-last-price", is_flag=True, help="Blocks after the last price have that price, provisionally."
-    ),
-    click.option(
-        "--backend",
-        type=click.Choice(BACKEND_NAMES),
-        help=f"What computes. Default: {BACKEND_VARIABLE}, else auto. All give the same integers.",
-    ),
-    click.option(
-        "--format", type=click.Choice(FORMATS), help="Default: by FILE's ending; table on a terminal; else csv."
-    ),
-    click.option("--output", "-o", metavar="FILE", help="Write to FILE, whole or not at all; - is stdout."),
-    click.option("--no-header", is_flag=True, help="Leave the line of column names out of csv and tables."),
+    *QUESTION_OPTIONS,
     click.option("--rows", is_flag=True, help="Answer from the rows of utxos, which are of the tip. Filters imply it."),
 )
 _BINS_OPTION = click.option(
@@ -95,11 +75,8 @@ def _answer(
     from utxo_index.buckets import parse_bins
     from utxo_index.prices.load import load_prices
     from utxo_index.query import answer, load_inputs
-    from utxo_index.tables.index import IndexReplacedError, open_index
 
-    chosen_format = choose_format(format, output)
-    if no_header and chosen_format not in ("csv", "table"):
-        raise UsageError(f"--no-header is for csv and table, not {chosen_format}")
+    chosen_format = format_of_rows(format, output, no_header=no_header)
     if (row_filter is not None or cohort is not None) and metric.no_filter_because:
         raise UsageError(f"{metric.name.replace('_', '-')} takes no filter: {metric.no_filter_because}")
     if rows and row_filter is None:
@@ -107,13 +84,10 @@ def _answer(
     choose_backend(backend)
     spec = None if bins is None else parse_bins(bins)
     spot_usd_micros = None if spot is None else _spot_usd_micros(spot)
-    folder = resolve_index(index, chain)
     series = load_prices(prices, fill_gaps=fill_gaps is not None)
 
     def ask() -> tuple[Result, list[str]]:
-        opened = open_index(folder)
-        if index is not None and chain is not None and opened.chain.name != chain:
-            raise UsageError(f"--index {folder} is of chain {opened.chain.name}, not {chain}")
+        opened = open_asked_index(index, chain)
         choice = choose_backend(backend, n_rows=0 if row_filter is None else opened.n_coins)
         inputs, notices = load_inputs(
             opened,
@@ -128,12 +102,7 @@ def _answer(
         notices = [*([choice.reason] if choice.is_automatic else []), *series.notices, *notices]
         return answer(metric.name, inputs, choice.backend, spec), notices
 
-    try:
-        result, notices = ask()
-    except IndexReplacedError:  # a build put a new index there meanwhile; it is whole, so ask that one
-        result, notices = ask()
-    for notice in notices:
-        click.echo(notice, err=True)
+    result = answer_of_one_index(ask)
     write_result(result, format=chosen_format, output=output, header=not no_header)
 
 
