@@ -9,7 +9,6 @@ published limits; the bound is the bytes of the columns, read once, over the mem
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import machine, report
+from bench import machine_code, report
 from bench.report import Section
 from utxo_index import cuda_choice
+from utxo_index_kernels.coin_reductions import BUCKET_BYTES, SHARED_BUCKETS
 from utxo_index_kernels.launcher import BLOCK_THREADS, kernel_source
 
 COINS, SPENDS, HEIGHTS = 190_000_000, 1_400_000_000, 950_000
@@ -72,8 +72,11 @@ SPEND = ("spent_height", *COIN)
 REDUCTIONS = (
     Reduction("`cost_basis_sums`", {"cost_basis_sums": COIN}, COINS),
     Reduction("`supply_by_height`", {"supply_by_height": COIN}, COINS),
-    Reduction("`bucket_supply_rows`, 100 buckets", {"bucket_supply_rows": COIN}, COINS, 12 * 100),
-    Reduction("`bucket_supply_rows`, 4,096 buckets", {"bucket_supply_rows": COIN}, COINS, 12 * 4096),
+    Reduction("`bucket_supply_rows`, 100 buckets", {"bucket_supply_rows": COIN}, COINS, BUCKET_BYTES * 100),
+    Reduction(
+        f"`bucket_supply_rows`, {SHARED_BUCKETS:,} buckets",
+        {"bucket_supply_rows": COIN}, COINS, BUCKET_BYTES * SHARED_BUCKETS,
+    ),
     Reduction("`bucket_supply_rows`, more buckets", {"bucket_supply_rows_wide": COIN}, COINS),
     Reduction("`bucket_supply`", {"bucket_supply": ("value_sats", "n_coins", "bucket")}, HEIGHTS, is_kept=False),
     Reduction("`supply_at`", {"supply_at": (*COIN, "n_coins_spent")}, 3_000_000, is_kept=False),
@@ -108,9 +111,6 @@ def occupancy(card: Card, n_registers: int, shared_bytes: int) -> float:
 
 def registers(card: Card) -> dict[str, int]:
     """Of each kernel, compiled for the card. Raises SystemExit where one does not compile, or spills."""
-    sys.path.insert(0, str(machine.REPOSITORY / "tests"))  # what the tests hold the machine code to
-    import machine_code
-
     nvrtc = machine_code.nvrtc_library("newest")
     if nvrtc is None or machine_code.disassembler() is None:
         raise SystemExit("pip install nvidia-cuda-nvrtc nvidia-cuda-nvdisasm")

@@ -6,8 +6,8 @@ import functools
 import importlib.util
 import os
 
-import machine_code
 import pytest
+from bench import machine_code
 from emulator import compiler, sanitizers
 
 

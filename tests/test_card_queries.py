@@ -1,12 +1,17 @@
 """`--backend cuda` on a stand-in card whose kernels run under the emulator prints what NumPy prints, on every chain."""
 
 import json
+import random
 
 import pytest
+from make_chain import regtest_genesis
+from node_writer import NodeWriter, branch
 
 from utxo_index.build import build_index
 from utxo_index.cli.main import run
 from utxo_index.history import sweep
+from utxo_index.tables.index import open_index
+from utxo_index.update import update_index
 from utxo_index_kernels import cuda_backend, device_rows
 
 FOLDERS = [*(f"{chain}_{kind}" for chain in ("main", "dup", "crash") for kind in ("xor", "noxor")), "first439_datadir"]
@@ -105,3 +110,26 @@ def test_the_history_on_the_card(question, index_of, machine, monkeypatch, capsy
     assert asked(capsys, *words, "--backend", "cuda") == on_card
     assert cuda_backend.kept_bytes() == kept
     assert machine.n_copied_bytes - n_copied <= n_copied - kept  # the rows themselves are there
+
+
+def test_after_an_update_nothing_of_before_is_answered(machine, tmp_path, capsys):
+    """What an update leaves has no digest, dead rows, and several files a part."""
+    place, choose = tmp_path / "index", random.Random(7)
+    node = NodeWriter(tmp_path / "blocks", regtest_genesis())
+    node.accept(*branch(node.tip, 40, choose))
+    node.write()
+    build_index(node.folder, index_folder=place, part_blocks=32)
+    seen = []
+    for n_blocks in (0, 3, 1):
+        if n_blocks:
+            node.accept(*branch(node.tip, n_blocks, choose))
+            node.write()
+            update_index(node.folder, index_folder=place)
+            assert open_index(place).manifest.tables["utxos"].digest is None
+        for words in (["realized-price", "--rows", "--spot", "5"], ["series", "all", "--extend-last-price"]):
+            words = [*words, "--index", str(place), "--format", "csv"]
+            on_card = asked(capsys, *words, "--backend", "cuda")
+            assert on_card == asked(capsys, *words, "--backend", "numpy")
+            assert on_card not in seen
+            seen.append(on_card)
+            assert asked(capsys, *words, "--backend", "cuda") == on_card

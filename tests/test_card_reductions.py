@@ -8,7 +8,7 @@ import reference
 from fake_index import coin_columns
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stand_in_cupy import CompileException, Machine, make_cupy
+from stand_in_cupy import CompileException, CUDARuntimeError, Machine, make_cupy
 from test_rows_reductions import (
     EVERYTHING,
     MOST_PRICE,
@@ -400,6 +400,21 @@ def test_a_kernel_that_fails_is_named_and_the_backend_goes_on(machine):
     agree([some_coins(50)])
 
 
+def test_a_card_that_fails_at_the_end_is_named_and_let_go_of(machine, monkeypatch):
+    agree(known(np.concatenate, [some_coins(500)]))
+
+    def failed(self):
+        raise CUDARuntimeError(700)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Launcher, "finish", failed)
+        with pytest.raises(DeviceError, match=r"the card Stand-in failed .CUDARuntimeError: cudaError700"):
+            cuda_backend.release()
+    assert cuda_backend.kept_bytes() == 0
+    assert machine.used_bytes == 0
+    agree([some_coins(50)])
+
+
 def test_kernels_that_do_not_compile_are_said_to(machine):
     find_device()
     machine.compile_error = CompileException("kernels.cu(7): error", "", "supply_at", ())
@@ -442,7 +457,7 @@ def test_many_buckets_and_more_rows_than_a_launch_takes(machine, monkeypatch):
     machine.launches.clear()
     agree(rows)
     assert machine.launches.count("cost_basis_sums") == 8
-    for n_buckets in (4096, 4097, 0):
+    for n_buckets in (coin_reductions.SHARED_BUCKETS, coin_reductions.SHARED_BUCKETS + 1, 0):
         buckets = np.arange(12) * (n_buckets // 12) if n_buckets else np.full(12, -1)
         found = cuda_backend.bucket_supply_rows(rows, EVERYTHING, buckets, n_buckets)
         expected = numpy_backend.bucket_supply_rows(rows, EVERYTHING, buckets, n_buckets)

@@ -151,6 +151,13 @@ def test_impossible_launches_are_errors(toys, grid, block, shared_mem):
         toys["counted"]((grid,), (block,), (np.zeros(1, np.uint32),), shared_mem=shared_mem)
 
 
+def test_static_and_dynamic_shared_memory_share_48_kib(toys):
+    values = np.arange(128, dtype=np.int32)
+    toys["backwards"]((1,), (128,), (values,), shared_mem=48 * 1024 - 512)
+    with pytest.raises(EmulatedError, match=r"static shared memory, and dynamic, over 48 KiB"):
+        toys["backwards"]((1,), (128,), (values,), shared_mem=48 * 1024 - 508)
+
+
 def test_arguments_must_have_the_kernels_types(toys):
     good = [np.zeros(1, np.int32), np.int64(1), np.zeros(1, np.uint8), np.uint32(1), np.zeros(1, np.uint64)]
     kernel = toys["types"]

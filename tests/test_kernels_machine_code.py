@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
-import machine_code
 import pytest
+from bench import machine_code
 from cuda_tools import skip_without
 from emulator import KERNELS_SOURCE
+
+from utxo_index_kernels.coin_reductions import BUCKET_BYTES, SHARED_BUCKETS
 
 skip_without(nvrtc_needed=True)
 
@@ -61,6 +63,14 @@ def test_registers_suffice(compiled):
     for name, code in compiled.kernels.items():
         assert (code.stack_bytes, code.spill_bytes) == (0, 0), name
         assert code.n_registers <= RULES[name][0], name
+
+
+def test_shared_memory_suffices(compiled):
+    """48 KB, static and dynamic together, are what a kernel gets that does not ask for more."""
+    most_dynamic = {"bucket_supply_rows": BUCKET_BYTES * SHARED_BUCKETS}
+    for name, code in compiled.kernels.items():
+        assert code.shared_bytes + most_dynamic.get(name, 0) <= 48 * 1024, name
+    assert compiled.kernels["bucket_supply_rows"].shared_bytes > 0  # it is read from what the compiler says
 
 
 def test_instructions_are_those_meant(compiled):

@@ -5,20 +5,23 @@ import types
 
 import numpy as np
 import pytest
+from stand_in_cupy import CUDARuntimeError
 
 from utxo_index.backend import Backend
 from utxo_index.build import build_index
 from utxo_index.cli.main import run
 from utxo_index.errors import BackendUnavailable
 from utxo_index.selftest import run as selftest_run
-from utxo_index.selftest.cases import SIZES, Case, cases
+from utxo_index.selftest.cases import BUCKET_COUNTS, SIZES, Case, cases
 from utxo_index.selftest.compare import Comparison, answer, compare, first_difference
 from utxo_index.selftest.real_rows import real_cases
 from utxo_index.selftest.run import selftest
 from utxo_index.selftest.speed import ROW_BYTES
+from utxo_index.snapshot_root import SnapshotSource
 from utxo_index.tables.index import open_index
 from utxo_index_cpu_fallback import numba_backend, numpy_backend
 from utxo_index_kernels import cuda_backend, device_rows
+from utxo_index_kernels.coin_reductions import SHARED_BUCKETS
 
 REDUCTIONS = {name for name in vars(Backend) if not name.startswith("_") and callable(getattr(Backend, name))}
 FEW = (33,)
@@ -53,6 +56,7 @@ def test_the_small_cases_meet_every_size_and_are_refused_where_they_should_be():
         assert isinstance(found, str) == case.kind.startswith("wrong"), case.kind
     assert len(refused) >= 20
     assert {31, 32, 33, 127, 128, 129, 1023, 1024, 1025} < set(SIZES)
+    assert {SHARED_BUCKETS, SHARED_BUCKETS + 1} < set(BUCKET_COUNTS)
 
 
 def test_all_backends_agree(machine, few, monkeypatch):
@@ -94,6 +98,19 @@ def test_the_rows_of_an_index_too(machine, few, unpack, tmp_path, monkeypatch):
     found = list(real_cases(open_index(tmp_path / "without"), 3000, numpy_backend, 1))
     assert {case.reduction for case in found}.isdisjoint({"cost_basis_sums", "supply_by_height", "bucket_supply_rows"})
     assert {"bucket_supply", "spend_sums"} <= {case.reduction for case in found}
+
+
+@pytest.mark.parametrize("snapshot_only", [True, False])
+def test_the_rows_of_an_index_that_begins_with_a_snapshot(few, snapshot_only, unpack, tmp_path):
+    source = SnapshotSource(unpack("main_truth") / "utxo_rollback_620.dat")
+    build_index(unpack("main_xor"), index_folder=tmp_path / "index", snapshot=source, snapshot_only=snapshot_only)
+    found = list(real_cases(open_index(tmp_path / "index"), 3000, numpy_backend, 1))
+    assert {case.kind for case in found if case.reduction == "bucket_supply"} == {
+        f"supply at height {height} of the index" for height in ({620} if snapshot_only else {810, 1000})
+    }
+    report = selftest(0, 1, only=["numba"], index_folder=tmp_path / "index", index_is_asked_for=True)
+    assert report.has_passed
+    assert report.index.startswith("regtest, tip ")
 
 
 def one_more(function):
@@ -209,6 +226,15 @@ def test_what_cannot_run_is_said_loudly_and_an_error_where_it_is_asked_for(machi
     assert "finds no card" in capsys.readouterr().err
     assert run(["selftest", "--rows", "0", "--backend", "numpy"]) == 0
     assert "NOTHING COMPARED: " in capsys.readouterr().out
+
+
+def test_a_card_that_fails_while_it_is_measured_is_named(machine, few, monkeypatch, capsys):
+    def failed(card):
+        raise CUDARuntimeError(700)
+
+    monkeypatch.setattr("utxo_index_kernels.bandwidth.measured", failed)
+    assert run(["selftest", "--rows", "1000", "--backend", "cuda"]) == 2
+    assert "Error: backend cuda: the card Stand-in failed (CUDARuntimeError" in capsys.readouterr().err
 
 
 def test_more_rows_than_fit_and_an_index_that_is_not_there_are_errors(few, capsys, tmp_path):

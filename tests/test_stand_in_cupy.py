@@ -5,9 +5,9 @@ import re
 import sys
 import types
 
-import machine_code
 import numpy as np
 import pytest
+from bench import machine_code
 from stand_in_cupy import Machine, make_cupy
 
 from utxo_index_kernels.launcher import COMPILE_OPTIONS, kernel_source

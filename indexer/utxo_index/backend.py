@@ -288,7 +288,8 @@ class Backend(Protocol):
         rows : chunks of `spends`
         sample_by_height : int[k], sample of each height of [first_height, end_height), in [0, n_samples), never falling
         bucket_by_height : int[>= end_height], bucket of each creation height, in [0, b), or -1: in none
-        n_samples : number of samples; one without heights equals the one before it (the first one: the base)
+        n_samples : number of samples; one without heights equals the one before it (the first one: the base). A card
+            takes fewer than 2^31 samples times buckets
         first_height, end_height : 0 <= first <= end; k = end - first
 
         Returns

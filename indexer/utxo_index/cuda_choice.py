@@ -79,6 +79,23 @@ def load() -> tuple[Backend, Any]:
     return cast("Backend", _InOurWords(complete)), device
 
 
+def bandwidths() -> tuple[float, float]:
+    """Bytes a second that the card copies: within its memory, and from the host's pinned memory.
+
+    Raises
+    ------
+    BackendUnavailable : it does not work, or fails meanwhile
+    """
+    from utxo_index_kernels import bandwidth, cuda_backend
+
+    def measured() -> tuple[float, float]:
+        with cuda_backend.card() as card:
+            return bandwidth.measured(card)
+
+    rates: tuple[float, float] = _translated(measured)()
+    return rates
+
+
 class _InOurWords:
     """A module whose functions raise our errors."""
 

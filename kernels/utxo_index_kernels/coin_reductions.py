@@ -29,8 +29,11 @@ IntArray = NDArray[np.int32] | NDArray[np.int64]
 ROWS_A_THREAD = 4
 """What a thread of a row kernel reads at once."""
 
-SHARED_BUCKETS = 4096
-"""With more than these, a block's buckets do not fit its 48 KB of shared memory: 12 bytes each."""
+BUCKET_BYTES = 12
+
+SHARED_BUCKETS = 4080
+"""With more than these, a block's buckets and the sums of its warps (128 bytes) do not fit 48 KB of shared memory, all
+that a kernel gets without asking."""
 
 MOST_LAUNCHES = 64
 """Launches whose totals wait on the card, 67 KB each where it is large, before they are added up."""
@@ -135,7 +138,7 @@ def bucket_supply_rows(
     """See `utxo_index.backend.Backend.bucket_supply_rows`."""
     check_buckets(bucket_by_height, n_buckets)
     launcher, n_heights = card.launcher, len(bucket_by_height)
-    kernel, shared_bytes = ("bucket_supply_rows", 12 * n_buckets)
+    kernel, shared_bytes = ("bucket_supply_rows", BUCKET_BYTES * n_buckets)
     if n_buckets > SHARED_BUCKETS:
         kernel, shared_bytes = ("bucket_supply_rows_wide", 0)
     buckets = card.allocate(lambda: launcher.upload(bucket_by_height.astype(np.int32, copy=False)))

@@ -21,7 +21,7 @@ from . import coin_reductions as coins
 from . import spend_reductions as spends
 from .device_error import DeviceError
 from .device_rows import Card
-from .probe import find_device
+from .probe import Device, find_device
 
 name = "cuda"
 
@@ -38,29 +38,42 @@ def card() -> Iterator[Card]:
     """The card, for one thread at a time. Raises DeviceError where none works, or it fails meanwhile."""
     with _lock:
         device = find_device()
-        try:
+        with _failures_named(device):
             if not _cards:
                 _cards.append(Card(device))
             yield _cards[0]
-        except (
-            device.cupy.cuda.runtime.CUDARuntimeError,
-            device.cupy.cuda.driver.CUDADriverError,
-            device.cupy.cuda.compiler.CompileException,
-            device.cupy.cuda.memory.OutOfMemoryError,
-        ) as error:
-            text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-            raise DeviceError(
-                f"the card {device.name} failed ({text})",
-                "Try again; if it fails again, `utxo-index selftest` says more, and --backend numba or numpy give the "
-                "same integers without it.",
-            ) from error
+
+
+@contextmanager
+def _failures_named(device: Device) -> Iterator[None]:
+    """What CuPy raises where the card fails becomes a DeviceError."""
+    cuda = device.cupy.cuda
+    try:
+        yield
+    except (
+        cuda.runtime.CUDARuntimeError,
+        cuda.driver.CUDADriverError,
+        cuda.compiler.CompileException,
+        cuda.memory.OutOfMemoryError,
+    ) as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        raise DeviceError(
+            f"the card {device.name} failed ({text})",
+            "Try again; if it fails again, `utxo-index selftest` says more, and --backend numba or numpy give the "
+            "same integers without it.",
+        ) from error
 
 
 def release() -> None:
-    """Give back all memory, of the card and of the host; the next call begins anew."""
+    """Give back all memory, of the card and of the host; the next call begins anew.
+
+    Raises DeviceError where the card fails meanwhile; it is let go of all the same.
+    """
     with _lock:
         while _cards:
-            _cards.pop().release()
+            this = _cards.pop()
+            with _failures_named(this.device):
+                this.release()
 
 
 def kept_bytes() -> int:

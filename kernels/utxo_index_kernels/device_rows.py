@@ -47,7 +47,8 @@ T = TypeVar("T")
 class KnownRows(Protocol):
     """Rows that can be recognised and read again, column by column: those may stay on the card.
 
-    identity : equal for equal rows only; begins with what is equal for rows of the same table
+    identity : equal for equal rows only; begins with what is equal for rows of the same table. The rows themselves are
+        not compared
     n_rows : all of them
     is_whole : whether `read` gives them all; else some, while those kept are all the same
     """
@@ -89,11 +90,13 @@ class Card:
 
     def release(self) -> None:
         """Give back all memory, of the card and of the host."""
-        self.launcher.finish()
-        self.kept.clear()
-        self.tables.clear()
-        self._pinned.clear()
-        self.launcher.give_back()
+        try:
+            self.launcher.finish()
+        finally:
+            self.kept.clear()
+            self.tables.clear()
+            self._pinned.clear()
+            self.launcher.give_back()
 
     def allocate(self, make: Callable[[], T]) -> T:
         """What `make` makes on the card; where that is full, what is kept makes way.

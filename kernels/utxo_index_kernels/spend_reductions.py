@@ -135,8 +135,8 @@ def bucket_supply_by_day(
     launcher = card.launcher
     n_heights, n_buckets = _n_heights(first_height, end_height), len(base_value)
     _check_samples(base_value, created_value, sample_by_height, n_samples, n_heights)
-    if n_samples * n_buckets >= 1 << 31:
-        raise ValueError(f"{n_samples} samples of {n_buckets} buckets: a call takes fewer than 2^31 of both")
+    if n_samples * max(n_buckets, 1) >= 1 << 31:
+        raise ValueError(f"{n_samples} samples of {n_buckets} buckets: a card takes fewer than 2^31 of both")
     buckets = card.tables.get(
         f"bucket_by_height of {n_buckets} buckets",
         (bucket_by_height,),

@@ -30,8 +30,10 @@ namespace emulator {
 inline void* static_shared(size_t size) {
     size_t start = (current->static_used + 15) / 16 * 16;
     current->static_used = start + size;
-    if (current->static_used > MAX_STATIC_SHARED) {
-        fail("static shared memory over 48 KiB", current->static_used);
+    size_t dynamic_used = current->block->dynamic_shared.size();
+    if (current->static_used + dynamic_used > MAX_SHARED)
+        fail("static shared memory, and dynamic, over 48 KiB", current->static_used, dynamic_used);
+    if (current->static_used > MAX_SHARED) {
         current->static_used = size;
         start = 0;
     }

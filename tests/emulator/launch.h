@@ -19,7 +19,7 @@ inline int run(const Shape& shape, unsigned seed, const Body& body) {
     block_dim = {block_size, 1, 1};
     if (block_size == 0 || block_size > shape.most_threads || block_size % WARP) fail("block size", block_size);
     if (n_blocks == 0) fail("grid size", n_blocks);
-    if (shape.dynamic_shared > MAX_DYNAMIC_SHARED) fail("dynamic shared memory", shape.dynamic_shared);
+    if (shape.dynamic_shared > MAX_SHARED) fail("dynamic shared memory", shape.dynamic_shared);
     if (failure[0]) return 1;
     Random random{seed};
     std::vector<unsigned> order(n_blocks);
@@ -30,7 +30,7 @@ inline int run(const Shape& shape, unsigned seed, const Body& body) {
         for (unsigned k = 0; k < blocks.size(); k++) {
             blocks[k].index = {order[first + k]};
             blocks[k].dynamic_shared.assign(shape.dynamic_shared, RUBBISH);
-            blocks[k].static_shared.assign(MAX_STATIC_SHARED, RUBBISH);
+            blocks[k].static_shared.assign(MAX_SHARED, RUBBISH);
             blocks[k].warps.resize(block_size / WARP);
         }
         if (!run_blocks(blocks, random, seed % 2, body) || failure[0]) return 1;

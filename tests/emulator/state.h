@@ -8,7 +8,7 @@
 namespace emulator {
 
 const unsigned WARP = 32, ALL_LANES = 0xffffffffu, MAX_BLOCK = 1024, BLOCKS_IN_FLIGHT = 3;
-const size_t MAX_STATIC_SHARED = 48 * 1024, MAX_DYNAMIC_SHARED = 227 * 1024;
+const size_t MAX_SHARED = 48 * 1024; // static and dynamic together, of a kernel that has not asked for more
 const unsigned char RUBBISH = 0xA5; // what shared memory holds before a block writes to it
 
 struct Index {

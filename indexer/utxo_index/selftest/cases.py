@@ -14,8 +14,8 @@ from utxo_index.selftest.made_up_rows import Columns, Tables, chunked, coins, sp
 SIZES = (0, 1, 31, 32, 33, 127, 128, 129, 1023, 1024, 1025, 5000, 40_001)
 """Around a warp, what a warp takes at once, what a block takes at once; and several blocks."""
 
-BUCKET_COUNTS = (0, 1, 3, 100, 4096, 4097, 10_000)
-"""Around what a block's shared memory holds, 4,096."""
+BUCKET_COUNTS = (0, 1, 3, 100, 4080, 4081, 10_000)
+"""Around what a block's shared memory holds, 4,080."""
 
 SOME = RowFilter(1000, 1 << 50, 0b0101101011, False, 2, 800)
 COINBASE = RowFilter(is_coinbase=True)

@@ -64,8 +64,8 @@ def _first_rows(chunks: Iterator[Columns], n_rows: int) -> list[Columns]:
 
 
 def _of_supply(index: Index, numpy_backend: Backend, buckets: NDArray[np.int64]) -> Iterator[Case]:
-    """What a query at the tip, and at half of the height, asks."""
-    for height in {index.tip_height, index.tip_height // 2}:
+    """What a query at the tip, and half-way from where the history begins, asks."""
+    for height in {index.tip_height, (index.root_height + index.tip_height) // 2}:
         replay = _Recorder(numpy_backend)
         vector = index.supply_at(height, replay)
         yield from replay.cases

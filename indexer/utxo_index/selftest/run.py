@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utxo_index import cuda_choice
 from utxo_index.backend import choose_backend
 from utxo_index.errors import BackendUnavailable, UsageError, UtxoIndexError
 from utxo_index.selftest.cases import SIZES, cases
@@ -46,14 +47,14 @@ def selftest(
     Parameters
     ----------
     n_rows : of the timed calls, and at most of an index's tables; 0 leaves the timing out
-    only : names of backends; each of them must run. None: all that do
+    only : names of backends; each of them must run. Empty: all that do
     index_folder : whose rows are compared, too; one that was not asked for may be missing or unfinished
     sizes : how many rows the small cases have
     say : told what begins
 
     Raises
     ------
-    BackendUnavailable : a backend of `only` cannot run here
+    BackendUnavailable : a backend of `only` cannot run here; the card fails while its bandwidth is measured
     UsageError : so many rows do not fit into memory
     IndexFolderError : the index is damaged, or missing though asked for
     """
@@ -111,10 +112,7 @@ def _bandwidths(backends: Sequence[Backend]) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], float] = {}
     for backend in backends:
         if backend.name == "cuda":
-            from utxo_index_kernels import bandwidth, cuda_backend
-
-            with cuda_backend.card() as card:
-                memory, upload = bandwidth.measured(card)
+            memory, upload = cuda_choice.bandwidths()
             found |= {("cuda", KEPT): memory, ("cuda", COPIED): upload}
         else:
             found[backend.name, HOST] = memory_bandwidth(1 if backend.name == "numpy" else usable_cores())

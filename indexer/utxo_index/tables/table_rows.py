@@ -18,7 +18,8 @@ class TableRows:
 
     Parameters
     ----------
-    identity : equal for the same rows of the same generation of a table only; begins with what names that table
+    identity : equal for the same rows only; begins with what names the table (`Index.table_identity`: folder,
+        generation, tip)
     n_rows : of the whole table
     is_whole : whether `read` gives all of them; where not, whoever asks leaves the others out anyway
     columns : what iterating gives

@@ -1,7 +1,7 @@
 """CUDA kernels compiled for a GPU that is not there: NVRTC to machine code, and what that consists of.
 
 NVRTC and nvdisasm are wheels and need neither a GPU nor a driver. NVRTC is called through ctypes, so that
-two versions of it can be had side by side.
+two versions of it can be had side by side. The tests hold the kernels to what is found here, too.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ OPTIONS = (*COMPILE_OPTIONS, *CUPY_OPTIONS, "--ptxas-options=-v")
 
 
 class KernelCode(NamedTuple):
-    """What a kernel became: registers, bytes of stack and of spills a thread, and how often each opcode comes."""
+    """What a kernel became: registers, bytes of stack and of spills a thread, bytes of static shared memory a block,
+    and how often each opcode comes."""
 
     n_registers: int
     stack_bytes: int
     spill_bytes: int
+    shared_bytes: int
     opcodes: Counter[str]
 
 
@@ -100,11 +102,13 @@ def compile_kernels(nvrtc: Path, source: str, architecture: int, folder: Path) -
     library.nvrtcDestroyProgram(ctypes.byref(program))
     opcodes = _opcodes(cubin)
     report = re.compile(
-        r"entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers", re.DOTALL
+        r"entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores.*?Used (\d+) registers"
+        r"(?:[^\n]*?(\d+) bytes smem)?",
+        re.DOTALL,
     )
     kernels = {
-        name: KernelCode(int(registers), int(stack), int(spill), opcodes[name])
-        for name, stack, spill, registers in report.findall(log)
+        name: KernelCode(int(registers), int(stack), int(spill), int(shared or 0), opcodes[name])
+        for name, stack, spill, registers, shared in report.findall(log)
     }
     return Compiled(kernels, re.sub(r"^ptxas (info    |        \.).*\n?", "", log, flags=re.MULTILINE))
 
