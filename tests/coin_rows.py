@@ -6,9 +6,12 @@ import csv
 import gzip
 from pathlib import Path
 
+import numpy as np
 from core_solver import script_type
 from make_chain import Block
+from snapshot_bytes import PlainCoin
 
+from utxo_index.core_files.set_hash import CoinColumns
 from utxo_index.schema import SCRIPT_TYPES
 from utxo_index.tables.index import Index
 
@@ -52,6 +55,24 @@ def core_coins(path: Path) -> list[CoinRow]:
             bytes.fromhex(row["script_hex"]),
         )
         for row in rows
+    )
+
+
+def core_set(path: Path) -> list[PlainCoin]:
+    """The same in the order of outpoints, without script types."""
+    return sorted(((*coin[:5], coin[6]) for coin in core_coins(path)), key=lambda coin: coin[1:3])
+
+
+def columns_of(coins: list[PlainCoin]) -> CoinColumns:
+    heights, txids, vouts, sats, coinbase, scripts = zip(*coins, strict=True) if coins else ((),) * 6
+    return CoinColumns(
+        np.frombuffer(b"".join(txids), np.uint8),
+        np.array(vouts, np.int32),
+        np.array(heights, np.int32),
+        np.array(coinbase, np.bool_),
+        np.array(sats, np.int64),
+        np.frombuffer(b"".join(scripts), np.uint8),
+        np.cumsum([len(script) for script in scripts], dtype=np.int64),
     )
 
 

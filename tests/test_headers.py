@@ -13,6 +13,7 @@ import pytest
 from node_server import RecordedNode, RpcError
 
 from utxo_index import chains
+from utxo_index.cli.main import run
 from utxo_index.core_files.block_folder import open_block_folder
 from utxo_index.core_files.header_chain import (
     HeaderChain,
@@ -364,3 +365,11 @@ def test_sources_are_tried_in_turn_and_all_are_named(
 def test_no_source_at_all(tmp_path: Path) -> None:
     with pytest.raises(ChainError, match="nothing to look in"):
         obtain_headers(REGTEST)
+
+
+def test_the_network_that_the_magic_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export = ["headers", "export", "-o", str(tmp_path / "out"), "--datadir", str(tmp_path)]
+    export += ["--rpc-connect", "127.0.0.1:1", "--magic"]
+    assert run([*export, "0a0b0c0d"]) == 4
+    assert str(tmp_path / "signet" / ".cookie") in capsys.readouterr().err
+    assert run([*export, "0a0b0c"]) == 2

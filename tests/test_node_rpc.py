@@ -326,6 +326,12 @@ def test_addresses_that_are_none(tmp_path: Path, conf: str) -> None:
         find_rpc_access(chain=chains.CHAINS["main"], datadir=tmp_path)
 
 
+def test_a_conf_that_is_not_there(tmp_path: Path) -> None:
+    for conf in (tmp_path / "none", tmp_path):
+        with pytest.raises(UsageError, match="--conf is the node's"):
+            find_rpc_access(chain=REGTEST, conf=conf)
+
+
 def test_an_address_with_a_password_is_not_shown(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         find_rpc_access(chain=REGTEST, datadir=tmp_path, connect=f"alice:{SECRET}@127.0.0.1")

@@ -8,75 +8,35 @@ import random
 
 import numpy as np
 import pytest
-from coin_rows import core_coins
+from coin_rows import columns_of, core_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from snapshot_bytes import P, PlainCoin, curve_y, hash_serialized_3, hashed_coin, muhash
+from snapshot_bytes import P, curve_y, hash_serialized_3, hashed_coin, muhash
 
 from utxo_index.core_files.secp256k1_fns import point_y
-from utxo_index.core_files.set_hash import CoinColumns, MuHash, SetHash, hash_coins
-
-
-def columns_of(coins: list[PlainCoin]) -> CoinColumns:
-    heights, txids, vouts, sats, coinbase, scripts = zip(*coins, strict=True) if coins else ((),) * 6
-    return CoinColumns(
-        np.frombuffer(b"".join(txids), np.uint8),
-        np.array(vouts, np.int32),
-        np.array(heights, np.int32),
-        np.array(coinbase, np.bool_),
-        np.array(sats, np.int64),
-        np.frombuffer(b"".join(scripts), np.uint8),
-        np.cumsum([len(script) for script in scripts], dtype=np.int64),
-    )
-
-
-def set_of_core(folder) -> list[PlainCoin]:
-    coins = [
-        (h, txid, vout, value, cb, script)
-        for h, txid, vout, value, cb, _, script in core_coins(folder / "utxos.csv.gz")
-    ]
-    return sorted(coins, key=lambda coin: coin[1:3])
+from utxo_index.core_files.set_hash import MuHash, SetHash
 
 
 @pytest.mark.parametrize("chain", ["main", "dup", "crash"])
 def test_cores_set(chain, unpack):
-    coins = set_of_core(unpack(f"{chain}_truth"))
+    coins = core_set(unpack(f"{chain}_truth") / "utxos.csv.gz")
     told = json.loads((unpack(f"{chain}_truth") / "summary.json").read_text())["txoutset_tip"]
     assert columns_of(coins).serialized().tobytes() == b"".join(hashed_coin(coin) for coin in coins)
     cuts = [0, 1, len(coins) // 3, len(coins) // 2, len(coins)]
     chunks = [columns_of(coins[a:b]) for a, b in itertools.pairwise(cuts)]
-    for threads in (1, 3):
-        found = hash_coins(chunks, muhash=True, threads=threads)
-        assert found.hash_serialized_3 == told["hash_serialized_3"]
-        assert found.muhash == told["muhash"]
-        assert (found.n_coins, found.total_sats, found.bogosize) == (
-            told["txouts"],
-            told["total_amount_sat"],
-            told["bogosize"],
-        )
-    assert hash_coins(chunks).muhash is None
+    whole, parts = SetHash(), [MuHash(), MuHash(), MuHash()]
+    for i, chunk in enumerate(chunks):
+        whole.update(chunk)
+        parts[i % 3].update(chunk)
+    assert whole.hexdigest() == told["hash_serialized_3"]
+    parts[0].merge(parts[2])
+    parts[0].merge(parts[1])
+    assert parts[0].hexdigest() == told["muhash"]
 
 
 def test_the_empty_set():
-    assert hash_coins([]).hash_serialized_3 == SetHash().hexdigest() == hash_serialized_3([])
+    assert SetHash().hexdigest() == hash_serialized_3([])
     assert MuHash().hexdigest() == muhash([])
-
-
-def test_coins_are_taken_out_again(unpack):
-    coins = set_of_core(unpack("crash_truth"))
-    some, others = coins[::3], [coin for i, coin in enumerate(coins) if i % 3]
-    whole = MuHash()
-    whole.update(columns_of(coins))
-    whole.remove(columns_of(some))
-    assert whole.hexdigest() == muhash(others)
-    rest = MuHash()
-    rest.update(columns_of(some))
-    whole.merge(rest)
-    assert whole.hexdigest() == muhash(coins)
-    undone = MuHash()
-    undone.remove(columns_of(coins))
-    undone.merge(whole)
-    assert undone.hexdigest() == muhash([])
 
 
 @settings(max_examples=50, deadline=None)
@@ -88,8 +48,10 @@ def test_coins_are_taken_out_again(unpack):
 def test_any_coins(drawn):
     coins = [(len(script) + 1, txid, vout, 21 * 10**14, len(script) % 2 == 0, script) for txid, vout, script in drawn]
     coins.sort(key=lambda coin: coin[1:3])
-    found = hash_coins([columns_of(coins)], muhash=True)
-    assert (found.hash_serialized_3, found.muhash) == (hash_serialized_3(coins), muhash(coins))
+    serialized, product = SetHash(), MuHash()
+    serialized.update(columns_of(coins))
+    product.update(columns_of(coins))
+    assert (serialized.hexdigest(), product.hexdigest()) == (hash_serialized_3(coins), muhash(coins))
 
 
 def test_columns_of_different_lengths():

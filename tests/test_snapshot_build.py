@@ -43,10 +43,11 @@ from utxo_index.snapshot_coins import SnapshotCoins
 from utxo_index.snapshot_root import SnapshotSource
 from utxo_index.snapshot_sort import sort_snapshot
 from utxo_index.tables import commit_files
+from utxo_index.tables.headers_file import read_headers
 from utxo_index.tables.index import Index, open_index
 from utxo_index.tables.manifest import read_manifest
 from utxo_index.update import update_index
-from utxo_index.verify import verify_index
+from utxo_index.verify import CheckResult, Outside, verify_index
 
 CUT = {"threads": 2, "part_blocks": 96, "range_blocks": 16, "checkpoint_blocks": 200, "commit_bytes": 0}
 SNAPSHOTS = [
@@ -386,6 +387,48 @@ def test_queries_before_it_are_refused(index_620):
         with pytest.raises(UsageError, match="begins with a snapshot"):
             index_620.blocks.since(name, 620)
         assert len(index_620.blocks.since(name, 621)) == 380
+
+
+def test_verify_against_an_older_snapshot(index_620, unpack):
+    """Its coins can be compared, the supply of then cannot."""
+    outside = Outside(snapshot=unpack("main_truth") / "utxo_rollback_149.dat")
+    found = {check.name: check for check in verify_index(index_620.folder, outside=outside)}
+    assert all(check.passed for check in found.values())
+    assert found["utxos against snapshot"].detail.startswith("188 coins of 663 at block 149")
+    said = "not compared: the history of the index begins with the snapshot of height 620"
+    assert found["history against snapshot"].detail == said
+
+
+def test_verify_compares_the_headers_with_the_blocks(index_620, monkeypatch):
+    def found() -> CheckResult:
+        return next(check for check in verify_index(index_620.folder) if check.name == "headers")
+
+    assert found() == CheckResult("headers", True, "621 from genesis on: links, targets, work; as in blocks")
+    whole = read_headers(index_620.folder, index_620.manifest)
+    for changed, words in (
+        (replace(whole, times=whole.times + (np.arange(621) == 7)), "another hash or time at height 7"),
+        (replace(whole, hashes=whole.hashes ^ (np.arange(621) == 8)[:, None]), "another hash or time at height 8"),
+        (whole.up_to(619), "they do not end with the snapshot's base, block 620"),
+        (None, "they do not end with the snapshot's base, block 620"),
+    ):
+        monkeypatch.setattr("utxo_index.verify.read_headers", lambda *_, changed=changed: changed)
+        assert (found().passed, words in found().detail) == (False, True)
+
+
+def test_verify_at_the_base_compares_with_the_hash_of_the_snapshot(unpack, facts, tmp_path, monkeypatch):
+    place, told = tmp_path / "index", facts("crash", 150)
+    source = SnapshotSource(told["path"])
+    build_index(unpack("crash_xor"), index_folder=place, snapshot=source, snapshot_only=True, with_scripts=True, **CUT)
+
+    def found() -> CheckResult:
+        return next(check for check in verify_index(place) if check.name == "hash_serialized_3")
+
+    said = f"{told['txoutset_hash']}, as the snapshot had it that the index begins with"
+    assert found() == CheckResult("hash_serialized_3", True, said)
+    index = open_index(place)
+    index.manifest = replace(index.manifest, root=replace(index.manifest.root, hash_serialized_3="00" * 32))
+    monkeypatch.setattr("utxo_index.verify.open_index", lambda folder: index)
+    assert not found().passed
 
 
 def test_prices_that_end_before_it(index_620, tmp_path):

@@ -33,6 +33,7 @@ from utxo_index.core_files.set_hash import MuHash
 from utxo_index.core_files.snapshot_file import read_snapshot_header
 from utxo_index.errors import NoSpaceError, SnapshotError, UsageError
 from utxo_index.schema import SCRIPT_TYPES
+from utxo_index.snapshot_runs import CoinRuns
 from utxo_index.snapshot_sort import SnapshotRows, SortedSnapshot, sort_snapshot
 
 DATA = Path(__file__).parent / "data" / "regtest"
@@ -104,6 +105,18 @@ def test_every_coin_of_core(chain, cut, unpack, tmp_path):
             some = snapshot.rows(tip // 3, tip // 2 + 1)
             assert rows_as_tuples(some) == [coin for coin in wanted if tip // 3 <= coin[0] <= tip // 2]
             assert rows_as_tuples(snapshot.rows(5, 5)) == []
+
+
+def test_memory_that_is_too_small_is_let_go(tmp_path):
+    """Else pieces that grow would leave ever more of it behind."""
+    with open(tmp_path / "sorted", "wb") as file:
+        runs = CoinRuns(10, 4, True, False, file, tmp_path)
+        runs.spare += [np.empty(5000, np.uint8), *(np.empty(k, np.uint8) for k in range(100, 1000, 100))]
+        assert len(runs._room(2000)) == 5000
+        assert runs.spare == []
+        runs.spare += [np.empty(10, np.uint8)]
+        assert len(runs._room(2000)) >= 2000
+        assert runs.spare == []
 
 
 def test_without_rows_nothing_is_written(unpack, tmp_path):

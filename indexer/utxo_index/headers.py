@@ -121,11 +121,13 @@ def headers_of_files(tree: HeaderTree, wanted: bytes | None = None) -> HeaderCha
 def _read_headers(tree: HeaderTree, entries: NDArray[np.int64]) -> bytes:
     """80 bytes of each entry, in order."""
     headers = bytearray(BLOCK_HEADER_BYTES * len(entries))
-    for index in np.unique(tree.file_index[entries]).tolist():
-        path = tree.folder.blk_path(tree.blk_scans[index].number)
+    files, offsets = tree.file_index[entries], tree.offsets[entries]
+    by_file = np.argsort(files, kind="stable")
+    for heights in np.split(by_file, np.flatnonzero(np.diff(files[by_file])) + 1):
+        path = tree.folder.blk_path(tree.blk_scans[int(files[heights[0]])].number)
         with open_for_reading(path) as file:
-            for height in np.flatnonzero(tree.file_index[entries] == index).tolist():
-                offset = int(tree.offsets[entries[height]])
+            for height in heights.tolist():
+                offset = int(offsets[height])
                 raw = os.pread(file.fileno(), BLOCK_HEADER_BYTES, offset)
                 if len(raw) < BLOCK_HEADER_BYTES:
                     raise BlockFileError("the file became shorter while it was read", path=path, offset=offset)

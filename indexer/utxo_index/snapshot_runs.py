@@ -87,10 +87,12 @@ class CoinRuns:
         return PartedCoins(parted, row_starts, sizes, scripts[:size_bytes], script_starts)
 
     def _room(self, size: int) -> NDArray[np.uint8]:
-        """An array of at least `size` bytes: one that was written out already, if there is."""
+        """An array of at least `size` bytes: one that was written out already, if there is. Smaller ones are let go."""
         with self.lock:
-            if self.spare and len(self.spare[-1]) >= size:
-                return self.spare.pop()
+            while self.spare:
+                room = self.spare.pop()
+                if len(room) >= size:
+                    return room
         return np.empty(size + size // 8, np.uint8)
 
     def write_run(self, pieces: list[PartedCoins]) -> None:

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from utxo_index.cli.index_option import chain_options
-from utxo_index.cli.node_options import RpcOptions, rpc_options
+from utxo_index.cli.node_options import RpcOptions, node_options, rpc_options
 from utxo_index.cli.output import atomic_file, is_stdout
 from utxo_index.errors import ChainError, NodeAccessError, UsageError
 
@@ -25,13 +25,8 @@ def headers() -> None:
 
 
 @headers.command(short_help="Write the headers of a chain to a file.")
-@click.option("--datadir", type=click.Path(path_type=Path), help="Bitcoin Core's data folder. Default: Core's own.")
-@click.option(
-    "--blocksdir", type=click.Path(path_type=Path), help="The folder that holds the blk*.dat files themselves."
-)
-@click.option("--conf", type=click.Path(path_type=Path), help="The node's bitcoin.conf. Default: the data folder's.")
+@node_options
 @chain_options
-@click.option("--magic", metavar="HEX", help="Network magic of a custom signet, 8 hex digits.")
 @rpc_options
 @click.option("--stop-height", type=click.IntRange(min=0), help="Last height to write. Default: the tip.")
 @click.option(
@@ -108,20 +103,22 @@ def _files(
     rpc: RpcOptions,
 ) -> tuple[Chain, HeaderTree | None, ChainError | NodeAccessError | None]:
     """(network, scanned block files or None, why there are no block files to read headers from)."""
-    from utxo_index.chains import CHAINS
-    from utxo_index.node.folder import resolve_node
+    from utxo_index.chains import CHAINS, custom_signet
+    from utxo_index.node.folder import resolve_node, said_network
 
+    said_chain, own_magic = said_network(chain, magic)
+    of_chain = CHAINS[said_chain or "main"] if own_magic is None else custom_signet(own_magic)
     wants_node = rpc.is_asked_for and blocksdir is None
     try:
         if wants_node and datadir is None:  # another machine's node: its files are not here
-            return CHAINS[chain or "main"], None, None
+            return of_chain, None, None
         node = resolve_node(datadir=datadir, blocksdir=blocksdir, conf=conf, chain=chain, magic=magic)
     except NodeAccessError as error:
-        return CHAINS[chain or "main"], None, error
+        return of_chain, None, error
     except UsageError:
         if not wants_node or (datadir is not None and not datadir.is_dir()):
             raise
-        return CHAINS[chain or "main"], None, None
+        return of_chain, None, None
     from utxo_index import numba_cache
     from utxo_index.cli.build import default_threads
     from utxo_index.core_files.block_folder import open_block_folder

@@ -2,7 +2,8 @@
 
 A header is 80 bytes: version, hash of the parent, merkle root, time, compact target (bits), nonce. Each names its
 parent by hash, has a hash below its target, and has the target that the headers before it ask for: so a file of
-headers needs no trust in where it is from. Not checked: the merkle roots, for which the blocks are needed.
+headers needs no trust in where it is from. Not checked: the merkle roots, for which the blocks are needed, and that a
+time is above the median of the eleven before it.
 Source: Bitcoin Core `src/pow.cpp` (`GetNextWorkRequired`, `CalculateNextWorkRequired`), `src/arith_uint256.cpp`.
 """
 

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from .raw_load import byte_swap, copy_bytes, load_u8, load_u32, load_u64
-from .set_hash_fns import _coin_end
+from .set_hash_fns import script_of
 
 BUCKETS = 256
 """By one byte of the txid."""
@@ -57,7 +57,8 @@ def split_coins(stream, coin_ends, leading):
     at = np.int64(0)
     for i in range(coin_ends.size):
         leading[i] = byte_swap(load_u64(stream, at))
-        at = _coin_end(stream, at)
+        script_at, script_bytes = script_of(stream, at)
+        at = script_at + script_bytes
         coin_ends[i] = at
 
 

@@ -59,11 +59,12 @@ def _multiply(work, a, b, out):
 
 
 @njit(nogil=True)
-def _squares(work, a, n, out):
-    """work[out] = work[a]^(2^n), n ≥ 1."""
+def _append(work, a, n, b, out):
+    """work[out] = work[a]^(2^n) · work[b], n ≥ 1: the exponent gets n bits more, those of b's. b ≠ out."""
     _multiply(work, a, a, out)
     for _ in range(n - 1):
         _multiply(work, out, out, out)
+    _multiply(work, out, b, out)
 
 
 @njit(nogil=True)
@@ -117,33 +118,21 @@ def point_y(buf, p, odd, out, at):
     for k in range(_LIMBS):
         work[x, k] = work[square, k]  # from here on: x³ + 7
     # its power (p + 1) / 4, by the runs of ones in that number: 223, 22, 2
-    _squares(work, x, 1, x2)
-    _multiply(work, x2, x, x2)
-    _squares(work, x2, 1, x3)
-    _multiply(work, x3, x, x3)
-    _squares(work, x3, 3, power)
-    _multiply(work, power, x3, power)  # 6
-    _squares(work, power, 3, power)
-    _multiply(work, power, x3, power)  # 9
-    _squares(work, power, 2, power)
-    _multiply(work, power, x2, power)  # 11
-    _squares(work, power, 11, x22)
-    _multiply(work, x22, power, x22)
-    _squares(work, x22, 22, x44)
-    _multiply(work, x44, x22, x44)
-    _squares(work, x44, 44, power)
-    _multiply(work, power, x44, power)  # 88
-    _squares(work, power, 88, result)
-    _multiply(work, result, power, result)  # 176
-    _squares(work, result, 44, result)
-    _multiply(work, result, x44, result)  # 220
-    _squares(work, result, 3, result)
-    _multiply(work, result, x3, result)  # 223
-    _squares(work, result, 23, result)
-    _multiply(work, result, x22, result)
-    _squares(work, result, 6, result)
-    _multiply(work, result, x2, result)
-    _squares(work, result, 2, result)
+    _append(work, x, 1, x, x2)
+    _append(work, x2, 1, x, x3)
+    _append(work, x3, 3, x3, power)  # 6
+    _append(work, power, 3, x3, power)  # 9
+    _append(work, power, 2, x2, power)  # 11
+    _append(work, power, 11, power, x22)
+    _append(work, x22, 22, x22, x44)
+    _append(work, x44, 44, x44, power)  # 88
+    _append(work, power, 88, power, result)  # 176
+    _append(work, result, 44, x44, result)  # 220
+    _append(work, result, 3, x3, result)  # 223
+    _append(work, result, 23, x22, result)
+    _append(work, result, 6, x2, result)
+    _multiply(work, result, result, result)
+    _multiply(work, result, result, result)  # that is y, if there is one
     _multiply(work, result, result, power)
     _normalize(work[power])
     for k in range(_LIMBS):

@@ -6,15 +6,12 @@ Source: Core `src/kernel/coinstats.cpp` (`ApplyCoinHash`, `FinalizeHash`), `src/
 from __future__ import annotations
 
 import hashlib
-from collections import deque
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .set_hash_fns import LIMB_BITS, LIMBS, multiply_coins, serialize_coins, sum_stream
+from .set_hash_fns import LIMB_BITS, LIMBS, multiply_coins, serialize_coins
 
 _PRIME = (1 << 3072) - 1103717
 _NUMBER_BYTES = 384
@@ -73,15 +70,13 @@ class SetHash:
 
 
 class MuHash:
-    """MuHash3072: a product over the coins modulo a prime, so their order does not matter, and coins can be taken out.
+    """MuHash3072: a product over the coins modulo a prime, so their order does not matter.
 
     Parts may be computed in several threads, each with a MuHash of its own, and merged.
     """
 
     def __init__(self) -> None:
-        self._numerator = _one()
-        self._denominator = _one()
-        self._has_denominator = False
+        self._product = _limbs(1)
 
     def update(self, coins: CoinColumns) -> None:
         """Put coins in."""
@@ -89,74 +84,16 @@ class MuHash:
 
     def update_serialized(self, stream: NDArray[np.uint8]) -> None:
         """Put coins in that are serialized already. Gives up the interpreter's lock meanwhile."""
-        multiply_coins(stream, len(stream), self._numerator)
-
-    def remove(self, coins: CoinColumns) -> None:
-        """Take coins out."""
-        stream = coins.serialized()
-        multiply_coins(stream, len(stream), self._denominator)
-        self._has_denominator = True
+        multiply_coins(stream, len(stream), self._product)
 
     def merge(self, other: MuHash) -> None:
-        """Put in, or take out, all that the other did."""
-        self._numerator = _limbs(_number(self._numerator) * _number(other._numerator) % _PRIME)
-        self._denominator = _limbs(_number(self._denominator) * _number(other._denominator) % _PRIME)
-        self._has_denominator |= other._has_denominator
+        """Put in all coins of the other."""
+        self._product = _limbs(_number(self._product) * _number(other._product) % _PRIME)
 
     def hexdigest(self) -> str:
         """As Core shows it: 64 hex digits, bytes reversed."""
-        number = _number(self._numerator) % _PRIME
-        if self._has_denominator:
-            number = number * pow(_number(self._denominator), -1, _PRIME) % _PRIME
+        number = _number(self._product) % _PRIME
         return hashlib.sha256(number.to_bytes(_NUMBER_BYTES, "little")).digest()[::-1].hex()
-
-
-class SetHashes(NamedTuple):
-    """What Core's `gettxoutsetinfo` says of a set. Hashes are 64 hex digits; `muhash` is None unless asked for."""
-
-    n_coins: int
-    total_sats: int
-    bogosize: int
-    hash_serialized_3: str
-    muhash: str | None
-
-
-def hash_coins(chunks: Iterable[CoinColumns], *, muhash: bool = False, threads: int = 1) -> SetHashes:
-    """Hash a whole set that arrives in the order of `SetHash`, in pieces of any length.
-
-    One thread serializes and hashes; `threads` others compute MuHash3072 where it is asked for, at 3 µs a coin.
-    """
-    sums = np.zeros(3, np.int64)
-    serialized_hash = SetHash()
-    free = [MuHash() for _ in range(threads)]
-    parts = list(free)
-    with ThreadPoolExecutor(threads) as pool:
-        busy: deque[Future[MuHash]] = deque()
-
-        def multiply(part: MuHash, stream: NDArray[np.uint8]) -> MuHash:
-            part.update_serialized(stream)
-            return part
-
-        for coins in chunks:
-            stream = coins.serialized()
-            if muhash:
-                if not free:
-                    free.append(busy.popleft().result())
-                busy.append(pool.submit(multiply, free.pop(), stream))
-            sum_stream(stream, len(stream), sums)
-            serialized_hash.update_serialized(stream)
-        for future in busy:
-            future.result()
-    for part in parts[1:]:
-        parts[0].merge(part)
-    n_coins, total_sats, bogosize = sums.tolist()
-    return SetHashes(
-        n_coins, total_sats, bogosize, serialized_hash.hexdigest(), parts[0].hexdigest() if muhash else None
-    )
-
-
-def _one() -> NDArray[np.uint32]:
-    return _limbs(1)
 
 
 def _limbs(number: int) -> NDArray[np.uint32]:

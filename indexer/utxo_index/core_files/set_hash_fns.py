@@ -71,31 +71,15 @@ def serialize_coins(txids, vouts, heights, is_coinbase, value_sats, scripts, scr
 
 
 @njit(nogil=True, forceinline=True)
-def _coin_end(stream, p):
-    """The end of the serialized coin at p."""
-    size = load_u8(stream, p + COIN_HEADER_BYTES)
-    if size < 253:
-        return p + COIN_HEADER_BYTES + 1 + size
-    if size == 253:
-        return p + COIN_HEADER_BYTES + 3 + load_u16(stream, p + COIN_HEADER_BYTES + 1)
-    return p + COIN_HEADER_BYTES + 5 + load_u32(stream, p + COIN_HEADER_BYTES + 1)
-
-
-@njit("void(uint8[::1], int64, int64[::1])", nogil=True, cache=True, _nrt=False)
-def sum_stream(stream, size, sums):
-    """Add the coins of a stream to sums: int64[3], coins, satoshis, bogosize (50 + script length each)."""
-    p = np.int64(0)
-    while p < size:
-        end = _coin_end(stream, p)
-        sums[0] += 1
-        sums[1] += load_u32(stream, p + 40) + (load_u32(stream, p + 44) << 32)
-        length = load_u8(stream, p + COIN_HEADER_BYTES)
-        if length == 253:
-            length = load_u16(stream, p + COIN_HEADER_BYTES + 1)
-        elif length == 254:
-            length = load_u32(stream, p + COIN_HEADER_BYTES + 1)
-        sums[2] += 50 + length
-        p = end
+def script_of(stream, p):
+    """(place, length) of the script of the serialized coin at p; it ends the coin."""
+    at = p + COIN_HEADER_BYTES
+    length = load_u8(stream, at)
+    if length < 253:
+        return at + 1, length
+    if length == 253:
+        return at + 3, load_u16(stream, at + 1)
+    return at + 5, load_u32(stream, at + 1)
 
 
 # ---------------------------------------------------------------- MuHash3072
@@ -188,7 +172,8 @@ def multiply_coins(stream, size, total):
     p = np.int64(0)
     n = np.int64(0)
     while p < size:
-        end = _coin_end(stream, p)
+        script_at, script_bytes = script_of(stream, p)
+        end = script_at + script_bytes
         length = end - p
         if length + 192 > message.size:
             message = np.empty(length + 192, np.uint8)

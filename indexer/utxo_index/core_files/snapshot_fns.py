@@ -23,7 +23,6 @@ from .raw_load import (
     copy_bytes,
     copy_over,
     load_u8,
-    load_u16,
     load_u32,
     load_u64,
     store_8,
@@ -33,6 +32,7 @@ from .raw_load import (
 )
 from .script_type_fns import PUBKEY, PUBKEYHASH, SCRIPTHASH, script_type
 from .secp256k1_fns import point_y
+from .set_hash_fns import script_of
 
 RECORD_BYTES = 48
 MOST_COINS_OF_TX = 1_000_000 // 9
@@ -475,15 +475,6 @@ def part_by_bucket(records, n, bucket_blocks, bucket_starts, out):
         at[b] += 1
 
 
-@njit(nogil=True, forceinline=True)
-def _script_of(stream, start):
-    """(place, size) of the script of the serialized coin at `start`."""
-    size = load_u8(stream, start + 48)
-    if size < 253:
-        return start + 49, size
-    return start + 51, load_u16(stream, start + 49)
-
-
 @njit(
     "int64(uint8[::1], int64, int64, int64[::1], uint8[::1], int64[::1], uint16[::1], int64[::1], uint8[::1])",
     nogil=True,
@@ -500,7 +491,7 @@ def part_scripts(records, n, bucket_blocks, bucket_starts, stream, coin_starts, 
         script_starts[b] = 0
     for i in range(n):
         b = (load_u32(records, i * RECORD_BYTES + 40) >> 1) // bucket_blocks
-        script_starts[b + 1] += _script_of(stream, coin_starts[i])[1]
+        script_starts[b + 1] += script_of(stream, coin_starts[i])[1]
     for b in range(1, script_starts.size):
         script_starts[b] += script_starts[b - 1]
     total = script_starts[script_starts.size - 1]
@@ -510,7 +501,7 @@ def part_scripts(records, n, bucket_blocks, bucket_starts, stream, coin_starts, 
     byte_at = script_starts.copy()
     for i in range(n):
         b = (load_u32(records, i * RECORD_BYTES + 40) >> 1) // bucket_blocks
-        p, size = _script_of(stream, coin_starts[i])
+        p, size = script_of(stream, coin_starts[i])
         sizes[row_at[b]] = np.uint16(size)
         copy_bytes(out, byte_at[b], stream, p, size)
         row_at[b] += 1

@@ -30,8 +30,7 @@ class UndoPairing:
     """undo_offset, undo_size : int64, by entry of the tree; NO_UNDO where there is none.
 
     loose : for file pairs paired by checksum: file index → [(offset, size, payload + checksum)] of whole records that
-    fit
-        no block
+        fit no block
     torn_behind : file index → offset of bytes behind the last record of a linked block that are neither zero nor a
         record still being written
     """

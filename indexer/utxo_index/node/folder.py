@@ -78,7 +78,7 @@ def resolve_node(
     UsageError : what was given does not exist, holds no block files, or contradicts itself.
     NodeAccessError : nothing was given and there is no node here, or its files may not be read.
     """
-    chain, magic_bytes = _network(chain, magic)
+    chain, magic_bytes = said_network(chain, magic)
     chain_origin = "--magic" if magic is not None else "--chain"
     if blocksdir is not None:
         return _from_blocksdir(blocksdir, chain, chain_origin, magic_bytes)
@@ -88,7 +88,7 @@ def resolve_node(
         folder, folder_origin = datadir, "--datadir"
         if not is_folder(datadir):
             raise UsageError("there is no such folder", path=datadir, remedy="--datadir is Bitcoin Core's data folder")
-    settings = _read_conf(conf, folder, chain)
+    settings = read_conf(conf, folder, chain)
     if chain is None and (setting := settings.chain()) is not None:
         chain, chain_origin = str(setting.value), setting.origin
     # As in Core, --datadir on the command line beats the file.
@@ -111,8 +111,11 @@ def resolve_node(
     return ResolvedNode(folder, blocks, chain, magic_bytes, _origin(blocks, folder_origin, chain, chain_origin))
 
 
-def _network(chain: str | None, magic: str | None) -> tuple[str | None, bytes | None]:
-    """(chain name, magic of a custom network) of the two options; Core's own magics are taken as that chain."""
+def said_network(chain: str | None, magic: str | None) -> tuple[str | None, bytes | None]:
+    """(chain name, magic of a custom network) of the two options; Core's own magics are taken as that chain.
+
+    Raises UsageError.
+    """
     if magic is None:
         return chain, None
     if not re.fullmatch(r"[0-9a-fA-F]{8}", magic):
@@ -137,7 +140,11 @@ def _from_blocksdir(blocksdir: Path, chain: str | None, chain_origin: str, magic
     return ResolvedNode(None, blocksdir, chain, magic, _origin(blocksdir, "--blocksdir", chain, chain_origin))
 
 
-def _read_conf(conf: Path | None, folder: Path, chain: str | None) -> BitcoinConf:
+def read_conf(conf: Path | None, folder: Path, chain: str | None) -> BitcoinConf:
+    """The settings of a bitcoin.conf: the one that is given, else the data folder's, which need not be there.
+
+    Raises UsageError, NodeAccessError.
+    """
     path = conf if conf is not None else folder / "bitcoin.conf"
     if not is_file(path):
         if conf is None:

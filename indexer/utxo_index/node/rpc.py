@@ -30,7 +30,8 @@ TIMEOUT_S = 30.0
 SET_TIMEOUT_S = 3600.0
 """For what makes the node read its whole set of coins: minutes, on a slow disk half an hour."""
 
-MISC_ERROR, INVALID_PARAMETER, METHOD_NOT_FOUND, WARMING_UP, NOT_FOUND = -1, -8, -32601, -28, -5
+MISC_ERROR, NOT_FOUND, INVALID_PARAMETER, WARMING_UP = -1, -5, -8, -28
+METHOD_NOT_FOUND, INTERNAL_ERROR = -32601, -32603
 _MOST_BYTES = 32 << 20
 _POLL_S = 5.0
 _MOST_SHOWN = 200

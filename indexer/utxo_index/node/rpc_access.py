@@ -18,8 +18,8 @@ from typing import NamedTuple
 from utxo_index.chains import Chain
 from utxo_index.errors import NodeAuthError, UsageError
 from utxo_index.node.access import access_error, is_file, is_folder
-from utxo_index.node.bitcoin_conf import BitcoinConf, Setting, read_bitcoin_conf
-from utxo_index.node.folder import default_datadir
+from utxo_index.node.bitcoin_conf import BitcoinConf, Setting
+from utxo_index.node.folder import default_datadir, read_conf
 
 LOOPBACK = "127.0.0.1"
 RPC_PORTS = {"main": 8332, "test": 18332, "testnet4": 48332, "signet": 38332, "regtest": 18443}
@@ -119,12 +119,11 @@ def find_rpc_access(
 
     Raises
     ------
-    UsageError : a line of bitcoin.conf or an address that cannot be meant. NodeAccessError : bitcoin.conf may not be
-        read.
+    UsageError : a line of bitcoin.conf or an address that cannot be meant, or `conf` is not there. NodeAccessError :
+        bitcoin.conf may not be read.
     """
     folder = default_datadir() if datadir is None else datadir
-    path = folder / "bitcoin.conf" if conf is None else conf
-    settings = read_bitcoin_conf(path, folder, chain.name) if conf is not None or is_file(path) else BitcoinConf()
+    settings = read_conf(conf, folder, chain.name)
     if datadir is None and (moved := settings.get("datadir", chain.name)) is not None:
         folder = Path(str(moved.value))
     chain_folder = folder / chain.folder
