@@ -59,6 +59,7 @@ class MemoryIndex:
     def __init__(self, rows: dict[str, NDArray[Any]]) -> None:
         self._rows = rows
         self.chain = CHAINS["main"]
+        self.root_height = 0
         heights = made_up.HEIGHTS
         self.blocks = SimpleNamespace(
             created_sats=np.full(heights, 10**11), spent_sats=np.zeros(heights, np.int64),
@@ -151,7 +152,7 @@ def heat_map(n_rows: int) -> list[Figure]:
     edges = ",".join(f"{usd:.6f}" for usd in np.geomspace(0.05, 150_000, 1001))
     spec, index = parse_bins(f"edges:{edges}"), MemoryIndex(rows)
     start = time.process_time()
-    made = heatmap(index, numba_backend, chosen, spec)  # type: ignore[arg-type]
+    made = heatmap(index, numba_backend, chosen, spec)
     passed = time.process_time() - start
     from utxo_index.cli.heatmap_output import COLUMNS, heatmap_csv, heatmap_tables
     from utxo_index.cli.result_arrow import arrow_schema

@@ -44,7 +44,7 @@ def spends(n_rows: int, rows_per_block: int, heights: int = HEIGHTS) -> dict[str
         "value_sats": np.empty(n_rows, np.int64),
     }
     first_height = heights - -(-n_rows // rows_per_block)
-    fill_spends(*rows.values(), first_height, rows_per_block, 7)  # type: ignore[arg-type]
+    fill_spends(*rows.values(), first_height, rows_per_block, 7)
     return rows
 
 

@@ -4,6 +4,8 @@ Rows of `spends` come in segments, one a spent height. A segment is worked off i
 twice: a first pass checks the rows, a second one, which finds them in the cache, sums them. Products have up to 104
 bits: where a span's satoshis and the tables allow it, weights are cut in two limbs whose sums fit 64 bits; else
 products of 128 bits are added one by one. Sums by height are two words of 64 bits.
+
+The head of the three loops over spans is written out in each: as a function that numba inlines it cost 2 to 8 %.
 """
 
 from __future__ import annotations

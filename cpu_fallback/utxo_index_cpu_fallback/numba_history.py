@@ -79,7 +79,9 @@ def spend_sums(
         heights = slice(place, place + len(piece_sats))
         sats[heights] += piece_sats
         add_limbs(spent[heights], piece_sats[:, 0].astype(np.uint64))
-        for total, part in zip(sums, piece_sums, strict=not amounts_only):
+        if amounts_only:
+            continue
+        for total, part in zip(sums, piece_sums, strict=True):
             add_limbs(total[heights], part[:, 0], part[:, 1])
     cost, profit, age_blocks, age_seconds = sums
     priced, cheaper, dearer = (np.ascontiguousarray(sats[:, k]) for k in (1, 2, 3))
