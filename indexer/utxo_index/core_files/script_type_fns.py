@@ -104,15 +104,14 @@ def _is_multisig(buf, p, size):
     return total >= needed and total == keys and p + 1 == end
 
 
-# The usual scripts have one or two forms for each size: what its first bytes are, and its last two.
+NOT_USUAL = 255
+"""No code of a type: `solved_type` says which it is."""
+
+# The usual scripts have one or two forms for each size: what its first bytes are, and its last two. A row of 8 words
+# for each size, one cache line: mask and two values of the first 8 bytes, mask and value of the last 2, two codes.
 _USUAL_SIZES = 68
-_FIRST_MASK = np.zeros(_USUAL_SIZES, np.uint64)
-_LAST_MASK = np.zeros(_USUAL_SIZES, np.int64)
-_LAST = np.zeros(_USUAL_SIZES, np.int64)
-_FIRST_A = np.ones(_USUAL_SIZES, np.uint64)  # a value that no masked word has, where the size has no usual form
-_FIRST_B = np.ones(_USUAL_SIZES, np.uint64)
-_TYPE_A = np.zeros(_USUAL_SIZES, np.int64)
-_TYPE_B = np.zeros(_USUAL_SIZES, np.int64)
+_USUAL = np.zeros((_USUAL_SIZES + 1, 8), np.uint64)
+_USUAL[:, 1:3] = 1  # no masked word has this value: sizes without a usual form, and in the last row all larger ones
 for _size, _mask, _a, _type_a, _b, _type_b, _last_mask, _last in (
     (22, 0xFFFF, 0x1400, WITNESS_V0_KEYHASH, 0x1400, WITNESS_V0_KEYHASH, 0, 0),
     (23, 0xFFFF, 0x14A9, SCRIPTHASH, 0x14A9, SCRIPTHASH, 0xFF00, 0x8700),
@@ -121,23 +120,31 @@ for _size, _mask, _a, _type_a, _b, _type_b, _last_mask, _last in (
     (35, 0xFFFF, 0x0221, PUBKEY, 0x0321, PUBKEY, 0xFF00, 0xAC00),
     (67, 0xFFFF, 0x0441, PUBKEY, 0x0441, PUBKEY, 0xFF00, 0xAC00),
 ):
-    _FIRST_MASK[_size], _LAST_MASK[_size], _LAST[_size] = _mask, _last_mask, _last
-    _FIRST_A[_size], _TYPE_A[_size] = _a, _type_a
-    _FIRST_B[_size], _TYPE_B[_size] = _b, _type_b
+    _USUAL[_size, :7] = _mask, _a, _b, _last_mask, _last, _type_a, _type_b
+_USUAL = _USUAL.reshape(-1)
 
 
 @njit(nogil=True, forceinline=True)
-def script_type(buf, p, size):
-    """Code (index into `schema.SCRIPT_TYPES`) of the spendable script of `size` bytes at buf[p:].
+def usual_type(buf, p, size):
+    """Code (index into `schema.SCRIPT_TYPES`) of the spendable script of `size` bytes at buf[p:], or NOT_USUAL.
 
-    Which of the usual forms it is no branch asks: these would be mispredicted for every other output.
+    No branch at all: which form it is would be mispredicted for every other output. Bytes buf[p - 2] to buf[p + 7] may
+    be read, whatever the size.
     """
-    if 2 <= size < _USUAL_SIZES:
-        first = load_u64(buf, p) & _FIRST_MASK[size]
-        is_a = first == _FIRST_A[size]
-        if (is_a | (first == _FIRST_B[size])) & (load_u16(buf, p + size - 2) & _LAST_MASK[size] == _LAST[size]):
-            return _TYPE_A[size] if is_a else _TYPE_B[size]
-    return np.int64(solved_type(buf, p, size))
+    row = min(np.int64(size), np.int64(_USUAL_SIZES)) * 8
+    first = load_u64(buf, p) & _USUAL[row]
+    last = np.uint64(load_u16(buf, p + size - 2)) & _USUAL[row + 3]
+    is_a = np.int64(first == _USUAL[row + 1])
+    is_usual = (is_a | np.int64(first == _USUAL[row + 2])) & np.int64(last == _USUAL[row + 4])
+    type_b = np.int64(_USUAL[row + 6])
+    return (type_b + (np.int64(_USUAL[row + 5]) - type_b) * is_a) | ((is_usual - 1) & NOT_USUAL)
+
+
+@njit(nogil=True)
+def script_type(buf, p, size):
+    """The code of any spendable script."""
+    kind = usual_type(buf, p, size)
+    return kind if kind != NOT_USUAL else np.int64(solved_type(buf, p, size))
 
 
 @njit(nogil=True)
