@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -74,6 +76,16 @@ def test_build_on_a_complete_index_changes_nothing(unpack, index, capsys):
     assert run(["build", "--progress", "never", "--blocksdir", str(unpack("main_xor")), "--index", str(index)]) == 0
     assert f"The index in {index} is complete already: tip 1,000 ({TIP_HASH}). " in capsys.readouterr().err
     assert content(index) == before
+
+
+def test_build_on_a_complete_index_loads_no_kernel(unpack, index):
+    arguments = ["build", "--blocksdir", str(unpack("main_xor")), "--index", str(index)]
+    code = (
+        f"import sys; from utxo_index.cli.main import run; code = run({arguments});"
+        "print(code, *sorted({'numba', 'llvmlite', 'pyarrow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "0"
 
 
 def test_build_quiet_and_stop_height(unpack, tmp_path, capsys):

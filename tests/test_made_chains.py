@@ -27,7 +27,8 @@ from make_chain import (
 )
 
 from utxo_index import build as build_module
-from utxo_index.build import BuildReport, build_index
+from utxo_index.build import build_index
+from utxo_index.build_standing import BuildReport
 from utxo_index.chains import CHAINS
 from utxo_index.errors import ChainError, UndoFileError, UsageError
 from utxo_index.tables.writer import IndexWriter

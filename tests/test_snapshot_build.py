@@ -23,7 +23,8 @@ from snapshot_bytes import hash_serialized_3, snapshot_bytes
 
 from utxo_index import chains
 from utxo_index.backend import choose_backend
-from utxo_index.build import BuildReport, _root_supply, build_index
+from utxo_index.build import _root_supply, build_index
+from utxo_index.build_standing import BuildReport
 from utxo_index.cli.main import run
 from utxo_index.compact import compact_index
 from utxo_index.core_files.assumeutxo import known_snapshot, known_snapshots

@@ -12,7 +12,8 @@ import pytest
 from index_rows import block_rows, content_digests, file_bytes, rows_of, supply_of
 from truth import BlockTruth, Truth, regtest_truth
 
-from utxo_index.build import BuildReport, build_index
+from utxo_index.build import build_index
+from utxo_index.build_standing import BuildReport
 from utxo_index.core_files.best_chain import find_best_chain
 from utxo_index.core_files.block_folder import open_block_folder
 from utxo_index.core_files.header_tree import scan_folder

@@ -21,8 +21,9 @@ from index_rows import file_bytes, rows_of
 from make_chain import COIN_SATS, Block, FilePair, Output, pay, push, regtest_genesis, write_folder
 
 from utxo_index import build_parts, range_buffer
-from utxo_index.build import BuildReport, build_index
+from utxo_index.build import build_index
 from utxo_index.build_parts import range_size
+from utxo_index.build_standing import BuildReport
 from utxo_index.cli.main import run
 from utxo_index.errors import IndexFolderError, UndoFileError, UsageError
 from utxo_index.schema import SCRIPT_TYPES

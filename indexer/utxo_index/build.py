@@ -11,7 +11,6 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,45 +18,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import large_arrays
-from .build_estimate import MeasuredRead, index_bytes, measure_read
+from .build_estimate import index_bytes, measure_read
 from .build_parts import COMMIT_BYTES, PartsBuild, range_size
-from .chains import CHAINS, Chain
+from .build_standing import BuildReport, look_before_build
+from .chains import Chain
 from .core_files.best_chain import BestChain, find_best_chain
-from .core_files.block_folder import BlockFolder, open_block_folder
+from .core_files.block_folder import BlockFolder
 from .core_files.chain_source import ChainSource
 from .core_files.scan_state import HEADERS_NAME
-from .core_files.snapshot_file import SnapshotHeader
 from .core_files.undo_pairing import pair_undo
 from .errors import IndexFolderError, UsageError
 from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
-from .snapshot_root import SnapshotSource, ask_node, open_root, read_header_of, verified_root
+from .snapshot_root import SnapshotSource, ask_node, open_root, verified_root
 from .stopping import StopAfterCommit, stopper
 from .tables.headers_file import read_headers
 from .tables.lock import IndexLock
 from .tables.manifest import COMPLETE, Manifest, Root, read_manifest
-from .tables.replace_index import finish_replacement, replace_index
+from .tables.replace_index import replace_index
 from .tables.writer import IndexWriter
 
 if TYPE_CHECKING:  # its kernels take ten seconds to compile, and most builds need none of them
     from .snapshot_sort import SortedSnapshot
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """state: "built", "resumed", "utxos added", "already complete" or "dry run". Bytes are of block and undo data on
-    the best chain. `measured`: the short read of a dry run."""
-
-    state: str
-    tip_height: int
-    tip_hash: str
-    blk_bytes: int = 0
-    rev_bytes: int = 0
-    index_bytes_needed: int = 0
-    seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    measured: MeasuredRead | None = None
 
 
 def build_index(
@@ -113,31 +96,20 @@ def build_index(
     started = time.monotonic()
     large_arrays.give_back()
     progress = progress or Quiet()
-    if (with_scripts or add_utxos) and not with_utxos:
-        raise UsageError("--no-utxos leaves out what --add-utxos and --with-scripts ask for")
-    if add_utxos and (rebuild or stop_height is not None):
-        raise UsageError("--add-utxos keeps the index and its tip: it goes with neither --rebuild nor --stop-height")
-    folder = None if blocks_folder is None else open_block_folder(blocks_folder, chain_name, magic)
-    header = None if snapshot is None else read_header_of(snapshot, folder, chain_name, magic)
-    chain_kind = folder.chain if folder is not None else header.chain if header is not None else CHAINS["main"]
-    place = index_folder(chain_kind) if callable(index_folder) else index_folder
-    beside = place.with_name(place.name + ".rebuild")
-    finish_replacement(beside, place)
-    found = None if rebuild else read_manifest(place)
-    if found is not None and found.chain != chain_kind:
-        files = "snapshot is" if folder is None else "block files are"
-        raise UsageError(f"{place} is an index of {found.chain.name}, and the {files} of {chain_kind.name}")
-    if add_utxos:
-        _refuse_addition(place, found, with_scripts)
-    if found is not None and found.state == COMPLETE and (found.has_utxos or not add_utxos):
-        return BuildReport(
-            "already complete",
-            found.tip_height,
-            found.tip_hash[::-1].hex(),
-            notes=_complete_notes(found, with_utxos, with_scripts, header),
-        )
-    if found is not None:
-        _refuse_other_root(place, found, header)
+    folder, header, chain_kind, place, beside, found, complete = look_before_build(
+        blocks_folder,
+        index_folder=index_folder,
+        chain_name=chain_name,
+        magic=magic,
+        snapshot=None if snapshot is None else snapshot.path,
+        stop_height=stop_height,
+        with_utxos=with_utxos,
+        with_scripts=with_scripts,
+        add_utxos=add_utxos,
+        rebuild=rebuild,
+    )
+    if complete is not None:
+        return complete
     # before the files are looked at: what the node calls its best block is in them then
     asks = node is not None and found is None and folder is not None and not snapshot_only
     node_tip, problem = node.best_block(chain_kind) if node is not None and asks else (None, None)
@@ -262,34 +234,6 @@ def build_index(
     return BuildReport(state, **facts, seconds=time.monotonic() - started, notes=notes)
 
 
-def _refuse_addition(place: Path, found: Manifest | None, with_scripts: bool) -> None:
-    if found is None:
-        raise UsageError(f"{place}: no index is here that utxos could be added to: `utxo-index build` makes one")
-    if found.state != COMPLETE:
-        raise UsageError(f"{place}: the index is not finished: `utxo-index build` finishes it")
-    if found.has_utxos and with_scripts and found.utxos is not None and not found.utxos.with_scripts:
-        raise UsageError(
-            f"{place}: the index has its utxos, without scripts: `utxo-index build --rebuild --with-scripts`"
-        )
-
-
-def _refuse_other_root(place: Path, found: Manifest, header: SnapshotHeader | None) -> None:
-    """What is there begins with a snapshot, and none or another one is given, or the other way round."""
-    if found.root is None and header is None:
-        return
-    if found.root is not None and header is not None and found.root.block_hash == header.base_hash:
-        return
-    if found.root is None:
-        raise UsageError(
-            f"{place}: what is here was begun from genesis, not from a snapshot: without --snapshot it goes on, with "
-            "--rebuild a new one begins"
-        )
-    raise UsageError(
-        f"{place}: what is here was begun from a snapshot of block {found.root.block_hash[::-1].hex()}, height "
-        f"{found.root.height:,}: give it with --snapshot again; --rebuild starts anew"
-    )
-
-
 def _other_tip(found: Manifest) -> UsageError:
     return UsageError(
         f"an unfinished build towards height {found.tip_height} is here: with the same options it goes on, with "
@@ -309,19 +253,6 @@ def _root_supply(snapshot: SortedSnapshot, chain: BestChain) -> list[NDArray[Any
             sats[height] = coins[height] = 0
     created = np.flatnonzero(coins).astype(np.int32)
     return [created, sats[created], coins[created]]
-
-
-def _complete_notes(
-    found: Manifest, with_utxos: bool, with_scripts: bool, header: SnapshotHeader | None = None
-) -> list[str]:
-    if header is not None and (found.root is None or found.root.block_hash != header.base_hash):
-        begins = "genesis" if found.root is None else f"another snapshot, of height {found.root.height:,}"
-        return [f"It begins with {begins}: `utxo-index build --rebuild` with --snapshot makes one from this snapshot."]
-    if with_utxos and not found.has_utxos:
-        return ["It has no utxos: `utxo-index build --add-utxos` adds them."]
-    if with_scripts and found.utxos is not None and not found.utxos.with_scripts:
-        return ["Its utxos have no scripts: `utxo-index build --rebuild --with-scripts` makes an index that has."]
-    return []
 
 
 def _read_headers(

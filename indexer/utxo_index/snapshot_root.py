@@ -23,7 +23,7 @@ from .core_files.block_folder import XOR_KEY_BYTES, BlockFolder
 from .core_files.header_chain import HeaderChain
 from .core_files.header_tree import HeaderTree, add_headers, link_headers, scan_files
 from .core_files.record_scan import BlkScan, RecordScan, read_record
-from .core_files.snapshot_file import SnapshotHeader, read_snapshot_header
+from .core_files.snapshot_file import SnapshotHeader
 from .core_files.undo_pairing import pair_undo
 from .errors import ChainError, NodeAccessError, SnapshotError, UsageError
 from .headers import obtain_headers
@@ -79,17 +79,6 @@ class NodeWord(NamedTuple):
     kind: str
     hash_hex: str
     why_not: str = ""
-
-
-def read_header_of(
-    source: SnapshotSource, folder: BlockFolder | None, chain_name: str | None, magic: bytes | None
-) -> SnapshotHeader:
-    """The snapshot's header; of the chain that is wanted. Raises UsageError, SnapshotError, NodeAccessError."""
-    header = read_snapshot_header(source.path, magic if folder is None else folder.chain.magic)
-    wanted = folder.chain.name if folder is not None else chain_name
-    if wanted is not None and (header.chain.name != wanted or (folder is not None and header.chain != folder.chain)):
-        raise UsageError(f"is a snapshot of {header.chain.name}, not of {wanted}", path=source.path)
-    return header
 
 
 def open_root(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,7 @@ from utxo_index.errors import NodeAccessError, NoSpaceError, SnapshotNeededError
 from utxo_index.progress import Progress
 
 if TYPE_CHECKING:
-    from utxo_index.build import BuildReport
+    from utxo_index.build_standing import BuildReport
     from utxo_index.chains import Chain
     from utxo_index.node.rpc_access import RpcAccess
 
@@ -98,13 +98,8 @@ def build(
     except (NodeAccessError, UsageError):
         if with_blocks or conf is not None:
             raise
-    # The first import of the kernels compiles them; not for a command line that was wrong.
-    with numba_cache.loading(shown.note):
-        from utxo_index.build import build_index
-        from utxo_index.snapshot_root import SnapshotSource
+    from utxo_index.build_standing import look_before_build
     from utxo_index.node.dumptxoutset import snapshot_advice
-    from utxo_index.node.tip import NodeQuestion
-    from utxo_index.stopping import StopAfterCommit
 
     said = folder_from_user(index, chain)
     chosen: list[Path] = []
@@ -123,32 +118,46 @@ def build(
     def header_access(of_chain: Chain) -> RpcAccess | None:
         return rpc.access(of_chain, datadir=datadir, conf=conf, must=True)
 
-    source = None
-    if snapshot is not None:
-        source = SnapshotSource(snapshot, expect_hash, headers, base_height, header_access)
     own_magic = None if node is None else node.magic
     if node is None and magic is not None:
         own_magic = bytes.fromhex(magic)
+    asked: dict[str, Any] = {
+        "index_folder": index_folder,
+        "chain_name": chain if node is None else node.chain_name,
+        "magic": own_magic,
+        "stop_height": stop_height,
+        "with_utxos": not no_utxos,
+        "with_scripts": with_scripts,
+        "add_utxos": add_utxos,
+        "rebuild": rebuild,
+    }
+    blocks_folder = None if node is None else node.blocks_folder
     try:
-        report = build_index(
-            None if node is None else node.blocks_folder,
-            chain_name=chain if node is None else node.chain_name,
-            magic=own_magic,
-            snapshot=source,
-            snapshot_only=not with_blocks,
-            index_folder=index_folder,
-            threads=threads if threads is not None else default_threads(),
-            stop_height=stop_height,
-            trust_blocks=trust_blocks,
-            with_utxos=not no_utxos,
-            with_scripts=with_scripts,
-            add_utxos=add_utxos,
-            rebuild=rebuild,
-            dry_run=dry_run,
-            node=NodeQuestion(rpc_access, must_answer=rpc.is_asked_for),
-            progress=shown,
-            stop=StopAfterCommit(shown.note),
-        )
+        # Loading the kernels takes half a second, compiling them much longer: not for a command line that was wrong,
+        # nor where there is nothing to do.
+        report = look_before_build(blocks_folder, snapshot=snapshot, **asked).complete
+        if report is None:
+            with numba_cache.loading(shown.note):
+                from utxo_index.build import build_index
+                from utxo_index.snapshot_root import SnapshotSource
+            from utxo_index.node.tip import NodeQuestion
+            from utxo_index.stopping import StopAfterCommit
+
+            source = None
+            if snapshot is not None:
+                source = SnapshotSource(snapshot, expect_hash, headers, base_height, header_access)
+            report = build_index(
+                blocks_folder,
+                snapshot=source,
+                snapshot_only=not with_blocks,
+                threads=threads if threads is not None else default_threads(),
+                trust_blocks=trust_blocks,
+                dry_run=dry_run,
+                node=NodeQuestion(rpc_access, must_answer=rpc.is_asked_for),
+                progress=shown,
+                stop=StopAfterCommit(shown.note),
+                **asked,
+            )
     except SnapshotNeededError as error:
         if chosen:  # so the network is known
             datadir = None if node is None else node.datadir
