@@ -88,7 +88,7 @@ def test_rows_do_not_pile_up(tmp_path: Path) -> None:
     with TableFileWriter(tmp_path / "a", "spends", 64) as file:
         for first in range(0, N_ROWS, 10):
             file.append([column[first : first + 10] for column in columns])
-            assert all(len(buffer) <= 64 for buffer in file._buffers)
+            assert file._buffered_rows < 64
 
 
 def test_no_rows(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A snapshot's coins in the order of the table `utxos`: an external sort, hashed and summed up on the way.
 
 The file is in order of txid; the table's first order is height. So every piece's coins are parted into buckets of some
-heights, in their order, and go to a temporary file in runs of 256 MB, each bucket's coins together. A bucket is then
+heights, in their order, and go to a temporary file in runs of 64 MB, each bucket's coins together. A bucket is then
 read from all runs, one behind the other, and a stable counting sort by height is all that is left to do.
 """
 
@@ -27,7 +27,7 @@ from .tables.durable_files import disk_errors
 
 BUCKET_BLOCKS = 256
 """Heights a bucket: on mainnet 50,000 coins on average, some millions at most."""
-RUN_BYTES = 256 << 20
+RUN_BYTES = 64 << 20
 
 
 class SnapshotRows(NamedTuple):

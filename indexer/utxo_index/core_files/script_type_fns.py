@@ -110,8 +110,9 @@ NOT_USUAL = 255
 # The usual scripts have one or two forms for each size: what its first bytes are, and its last two. A row of 8 words
 # for each size, one cache line: mask and two values of the first 8 bytes, mask and value of the last 2, two codes.
 _USUAL_SIZES = 68
-_USUAL = np.zeros((_USUAL_SIZES + 1, 8), np.uint64)
-_USUAL[:, 1:3] = 1  # no masked word has this value: sizes without a usual form, and in the last row all larger ones
+_USUAL = np.zeros((_USUAL_SIZES + 1) * 8, np.uint64)
+_rows = _USUAL.reshape(-1, 8)
+_rows[:, 1:3] = 1  # no masked word has this value: sizes without a usual form, and in the last row all larger ones
 for _size, _mask, _a, _type_a, _b, _type_b, _last_mask, _last in (
     (22, 0xFFFF, 0x1400, WITNESS_V0_KEYHASH, 0x1400, WITNESS_V0_KEYHASH, 0, 0),
     (23, 0xFFFF, 0x14A9, SCRIPTHASH, 0x14A9, SCRIPTHASH, 0xFF00, 0x8700),
@@ -120,8 +121,7 @@ for _size, _mask, _a, _type_a, _b, _type_b, _last_mask, _last in (
     (35, 0xFFFF, 0x0221, PUBKEY, 0x0321, PUBKEY, 0xFF00, 0xAC00),
     (67, 0xFFFF, 0x0441, PUBKEY, 0x0441, PUBKEY, 0xFF00, 0xAC00),
 ):
-    _USUAL[_size, :7] = _mask, _a, _b, _last_mask, _last, _type_a, _type_b
-_USUAL = _USUAL.reshape(-1)
+    _rows[_size, :7] = _mask, _a, _b, _last_mask, _last, _type_a, _type_b
 
 
 @njit(nogil=True, forceinline=True)
