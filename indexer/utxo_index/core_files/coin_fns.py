@@ -31,6 +31,11 @@ _FILTER_BITS = 96
 _MOST_BUCKETS = 2048
 _MOST_IN_BUCKET = 64
 
+# out_words: two words an output, since who needs one of its fields needs them all. The first is value_sats, with the
+# code of the script type in the top byte; the second the number of the transaction, with vout above.
+_TYPE_SHIFT, _VOUT_SHIFT = np.uint64(56), np.uint64(32)
+_SATS_BITS, _TX_BITS = np.uint64((1 << 56) - 1), np.uint64((1 << 32) - 1)
+
 _INDEX_BITS = np.uint64(0x1FFFF)  # a block of 4 MB has at most 66,666 transactions
 
 
@@ -55,7 +60,7 @@ def coin_key(buf, p, vout, value_sats, key0, key1):
 @njit(nogil=True)
 def coin_rows(
     buf, places, n_inputs, first_output, n_outputs, txids, tx_base, coin_codes, coin_sats,
-    key0, key1, in_keys, in_heights, n_in, out_keys, out_sats, out_types, out_txs, out_vouts, n_out,
+    key0, key1, in_keys, in_heights, n_in, out_keys, out_words, n_out,
     with_scripts, scripts, script_ends,
 ):  # fmt: skip
     """Rows of a walked block, whose inputs and spendable outputs stand where `walk_block` found them.
@@ -64,7 +69,8 @@ def coin_rows(
     first_output : 0, or the number of the coinbase's outputs where it makes no coins (genesis, BIP30)
     txids : uint8, of the range, the block's from transaction `tx_base` on
     coin_codes, coin_sats : what the inputs spend, from `decode_undo`
-    in_* , out_* : rows of the range, appended from n_in and n_out on; out_txs counts transactions of the range
+    in_* , out_* : rows of the range, appended from n_in and n_out on; out_words, uint64[2n], counts transactions of the
+        range
     scripts, script_ends : uint8, and int64 by output: bytes behind the last of each script, where `with_scripts`
 
     Returns (n_in, n_out) behind the last. What few outputs need is done behind the loop over all: a call in it, taken
@@ -85,16 +91,16 @@ def coin_rows(
         kind = usual_type(buf, p, size)
         unusual += np.int64(kind == NOT_USUAL)
         out_keys[row] = coin_key(txids, tx * 32, vout, value, key0, key1)
-        out_sats[row] = value
-        out_types[row] = np.uint8(kind)
-        out_txs[row] = np.int32(tx)
-        out_vouts[row] = np.int32(vout)
+        out_words[2 * row] = np.uint64(value) | (np.uint64(kind) << _TYPE_SHIFT)
+        out_words[2 * row + 1] = np.uint64(tx) | (np.uint64(vout) << _VOUT_SHIFT)
         row += 1
     if unusual != 0:
         for i in range(first_output, n_outputs):
-            if out_types[n_out + i - first_output] == NOT_USUAL:
+            word = out_words[2 * (n_out + i - first_output)]
+            if word >> _TYPE_SHIFT == np.uint64(NOT_USUAL):
                 size, p = compact_size(buf, np.int64(places.out_at[i]) + 8)
-                out_types[n_out + i - first_output] = np.uint8(solved_type(buf, p, size))
+                kind = np.uint64(solved_type(buf, p, size))
+                out_words[2 * (n_out + i - first_output)] = (word & _SATS_BITS) | (kind << _TYPE_SHIFT)
     if with_scripts:
         for i in range(first_output, n_outputs):
             size, p = compact_size(buf, np.int64(places.out_at[i]) + 8)
@@ -337,6 +343,12 @@ def _txid_before(txids, a, b):
 
 
 @njit(nogil=True, forceinline=True)
+def _tx_of(out_words, output):
+    """The range's number of an output's transaction."""
+    return np.int64(out_words[2 * np.int64(output) + 1] & _TX_BITS)
+
+
+@njit(nogil=True, forceinline=True)
 def _leading_word(txids, tx):
     """First 8 bytes of a txid as a big-endian number: sorts as the bytes do."""
     return byte_swap(load_u64(txids, tx * 32))
@@ -398,16 +410,14 @@ def _sort_words(words, buckets, scratch):
 
 
 @njit(
-    "int64(int64, int64, int32[::1], int64[::1], uint8[::1], int32[::1], int64[::1],"
-    "int64[::1], uint8[::1], int32[::1], uint64[::1],"
+    "int64(int64, int64, int32[::1], int64[::1], uint8[::1], int64[::1], uint64[::1], uint64[::1],"
     "int32[::1], int64[::1], boolean[::1], uint8[::1], uint8[::1], int32[::1], uint64[::1],"
     "boolean, uint8[::1], int64[::1], uint8[::1], int64[::1])",
     nogil=True,
     cache=True,
 )
 def gather_unspent(
-    n_blocks, first_height, unspent, unspent_ends, txids, out_txs, coinbase_txs,
-    out_sats, out_types, out_vouts, out_keys,
+    n_blocks, first_height, unspent, unspent_ends, txids, coinbase_txs, out_words, out_keys,
     created_height, value_sats, is_coinbase, types, row_txids, vouts, keys,
     with_scripts, scripts, script_ends, row_scripts, row_script_ends,
 ):  # fmt: skip
@@ -433,7 +443,7 @@ def gather_unspent(
         n_txs = np.int64(0)
         last = np.int64(-1)
         for u in range(start, end):
-            tx = np.int64(out_txs[unspent[u]])
+            tx = _tx_of(out_words, unspent[u])
             if tx != last:
                 # the first 47 bits of the txid and the number of the transaction in one word
                 order[n_txs] = (_leading_word(txids, tx) & ~_INDEX_BITS) | np.uint64(n_txs)
@@ -449,23 +459,24 @@ def gather_unspent(
                 and (words[j] ^ words[j - 1]) & ~_INDEX_BITS == np.uint64(0)
                 and _txid_before(
                     txids,
-                    np.int64(out_txs[unspent[starts[np.int64(words[j] & _INDEX_BITS)]]]),
-                    np.int64(out_txs[unspent[starts[np.int64(words[j - 1] & _INDEX_BITS)]]]),
+                    _tx_of(out_words, unspent[starts[np.int64(words[j] & _INDEX_BITS)]]),
+                    _tx_of(out_words, unspent[starts[np.int64(words[j - 1] & _INDEX_BITS)]]),
                 )
             ):
                 words[j], words[j - 1] = words[j - 1], words[j]
                 j -= 1
         for i in range(n_txs):
             u = starts[np.int64(words[i] & _INDEX_BITS)]
-            tx = np.int64(out_txs[unspent[u]])
-            while u < end and out_txs[unspent[u]] == tx:
+            tx = _tx_of(out_words, unspent[u])
+            while u < end and _tx_of(out_words, unspent[u]) == tx:
                 o = np.int64(unspent[u])
                 created_height[row] = np.int32(first_height + b)
-                value_sats[row] = out_sats[o]
+                word = out_words[2 * o]
+                value_sats[row] = np.int64(word & _SATS_BITS)
                 is_coinbase[row] = tx == coinbase_txs[b]
-                types[row] = out_types[o]
+                types[row] = np.uint8(word >> _TYPE_SHIFT)
                 copy_bytes(row_txids, row * 32, txids, tx * 32, np.int64(32))
-                vouts[row] = out_vouts[o]
+                vouts[row] = np.int32(out_words[2 * o + 1] >> _VOUT_SHIFT)
                 keys[row] = out_keys[o]
                 if with_scripts:
                     at = script_ends[o - 1] if o > 0 else np.int64(0)

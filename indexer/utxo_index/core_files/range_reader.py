@@ -74,7 +74,6 @@ class RangeColumns:
         return sum(column.nbytes for column in self.spends)
 
 
-_OUT_COLUMNS = ("out_keys", "out_sats", "out_types", "out_txs", "out_vouts")
 
 
 class CoinBuffer:
@@ -92,7 +91,7 @@ class CoinBuffer:
         """
         rows = _reserve(self.rows, ("txids",), 0, 32 * (blk_bytes // 250))
         rows = _reserve(rows, ("in_keys", "in_heights"), 0, rev_bytes // 24)
-        rows = _reserve(rows, _OUT_COLUMNS + (("script_ends",) if scripts else ()), 0, blk_bytes // 100)
+        rows = _reserve_outputs(rows, 0, blk_bytes // 100, scripts)
         self.rows = _reserve(rows, ("scripts",), 0, blk_bytes // 4) if scripts else rows
 
     def reserve(
@@ -103,12 +102,16 @@ class CoinBuffer:
         rows = self.rows
         rows = _reserve(rows, ("txids",), 32 * n_txs, 32 * (n_txs + blk_bytes // MIN_TX_BYTES + n_blocks))
         rows = _reserve(rows, ("in_keys", "in_heights"), n_in, n_in + rev_bytes // MIN_COIN_BYTES)
-        outs = _OUT_COLUMNS + (("script_ends",) if scripts else ())
-        rows = _reserve(rows, outs, n_out, n_out + blk_bytes // MIN_OUTPUT_BYTES)
+        rows = _reserve_outputs(rows, n_out, n_out + blk_bytes // MIN_OUTPUT_BYTES, scripts)
         if scripts:
             used = int(rows.script_ends[n_out - 1]) if n_out else 0
             rows = _reserve(rows, ("scripts",), used, used + blk_bytes)
         self.rows = rows
+
+
+def _reserve_outputs(rows: CoinRows, used: int, wanted: int, scripts: bool) -> CoinRows:
+    rows = _reserve(rows, ("out_keys", *(("script_ends",) if scripts else ())), used, wanted)
+    return _reserve(rows, ("out_words",), 2 * used, 2 * wanted)
 
 
 def _reserve(rows: CoinRows, names: tuple[str, ...], used: int, wanted: int) -> CoinRows:

@@ -91,10 +91,7 @@ class CoinRows(NamedTuple):
     in_keys: NDArray[Any]
     in_heights: NDArray[Any]
     out_keys: NDArray[Any]
-    out_sats: NDArray[Any]
-    out_types: NDArray[Any]
-    out_txs: NDArray[Any]
-    out_vouts: NDArray[Any]
+    out_words: NDArray[Any]
     scripts: NDArray[Any]
     script_ends: NDArray[Any]
     starts: NDArray[Any]
@@ -104,7 +101,7 @@ class CoinRows(NamedTuple):
 
 COIN_DTYPES = (
     *("uint8", "uint64", "int32"),
-    *("uint64", "int64", "uint8", "int32", "int32", "uint8", "int64"),
+    *("uint64", "uint64", "uint8", "int64"),
     *("int64", "int64", "int64"),
 )
 """Of the arrays of `CoinRows`, in order."""
@@ -222,6 +219,7 @@ def parse_span(
                 coins.txids.size < (tx_base + n_txs) * 32
                 or coins.in_keys.size - n_in < n_coins
                 or coins.out_keys.size - n_out < created
+                or coins.out_words.size - 2 * n_out < 2 * created
             ):
                 return np.int64(i), (np.int64(204) << 40) + p
             copy_bytes(coins.txids, tx_base * 32, scratch.txids, np.int64(0), n_txs * 32)
@@ -231,8 +229,8 @@ def parse_span(
                 blk, scratch.places, n_coins, np.int64(0) if kinds[i] == ORDINARY else cb_created, n_outputs,
                 coins.txids, tx_base,
                 scratch.coin_codes, scratch.coin_sats, key0, key1,
-                coins.in_keys, coins.in_heights, n_in, coins.out_keys, coins.out_sats, coins.out_types, coins.out_txs,
-                coins.out_vouts, n_out, with_scripts, coins.scripts, coins.script_ends,
+                coins.in_keys, coins.in_heights, n_in, coins.out_keys, coins.out_words, n_out,
+                with_scripts, coins.scripts, coins.script_ends,
             )  # fmt: skip
             coins.ends[slot] = n_out
             counters[N_TX_ROWS], counters[N_IN_ROWS], counters[N_OUT_ROWS] = tx_base + n_txs, n_in, n_out

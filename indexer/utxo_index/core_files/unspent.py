@@ -108,8 +108,8 @@ class _Outputs:
             np.empty(n if self.with_scripts else 0, np.int64),
         )
         written = gather_unspent(
-            len(unspent_ends), first_height, self._unspent, unspent_ends, coins.txids, coins.out_txs,
-            coins.coinbase_txs, coins.out_sats, coins.out_types, coins.out_vouts, coins.out_keys,
+            len(unspent_ends), first_height, self._unspent, unspent_ends, coins.txids, coins.coinbase_txs,
+            coins.out_words, coins.out_keys,
             rows.created_height, rows.value_sats, rows.is_coinbase, rows.script_types, rows.txids, rows.vouts,
             rows.keys, self.with_scripts, coins.scripts, coins.script_ends, rows.scripts, rows.script_ends,
         )  # fmt: skip
