@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from utxo_index import numba_cache
 from utxo_index.backend import CohortSums, SpendSums
-from utxo_index_cpu_fallback import history_fns as fns
 from utxo_index_cpu_fallback import numba_backend, numba_history, numpy_backend, numpy_history
+from utxo_index_cpu_fallback import spend_span_fns as fns
 
 BACKENDS = [numpy_backend, numba_backend]
 MOST_SATS, MOST_PRICE, MOST_CLOCK = 2**51 - 1, 2**53 - 1, 2**32 - 1
