@@ -129,8 +129,8 @@ def add_spend_sums(
             look_up(price_usd_micros, spent_height, created_height, value_sats, row, end, created_prices)
             look_up(clock_unix, spent_height, created_height, value_sats, row, end, created_clocks)
             clock = clock_unix[height]
-            cost_low = cost_high = profit_low = profit_high = np.uint64(0)
-            blocks_low = blocks_high = seconds_low = seconds_high = np.uint64(0)
+            cost_0 = cost_1 = profit_0 = profit_1 = np.uint64(0)
+            blocks_0 = blocks_1 = seconds_0 = seconds_1 = np.uint64(0)
             for k in range(len(values)):
                 value = values[k]
                 created_price = created_prices[k]
@@ -138,15 +138,15 @@ def add_spend_sums(
                 priced += value if created_price > 0 else 0
                 cheaper += value if gain > 0 else 0
                 dearer += value if gain < 0 else 0
-                cost_low, cost_high = plus_product(cost_low, cost_high, value, created_price)
-                profit_low, profit_high = plus_product(profit_low, profit_high, value, max(gain, 0))
-                blocks_low, blocks_high = plus_product(blocks_low, blocks_high, value, height - created_heights[k])
+                cost_0, cost_1 = plus_product(cost_0, cost_1, value, created_price)
+                profit_0, profit_1 = plus_product(profit_0, profit_1, value, max(gain, 0))
+                blocks_0, blocks_1 = plus_product(blocks_0, blocks_1, value, height - created_heights[k])
                 age = clock - created_clocks[k]
-                seconds_low, seconds_high = plus_product(seconds_low, seconds_high, value, age)
-            add(cost, place, cost_low, cost_high)
-            add(profit, place, profit_low, profit_high)
-            add(age_blocks, place, blocks_low, blocks_high)
-            add(age_seconds, place, seconds_low, seconds_high)
+                seconds_0, seconds_1 = plus_product(seconds_0, seconds_1, value, age)
+            add(cost, place, cost_0, cost_1)
+            add(profit, place, profit_0, profit_1)
+            add(age_blocks, place, blocks_0, blocks_1)
+            add(age_seconds, place, seconds_0, seconds_1)
         sats[place, 0] += span_sats
         sats[place, 1] += priced
         sats[place, 2] += cheaper
