@@ -21,11 +21,14 @@ from .spend_span_fns import (
     LIMB_BITS,
     SMALL_SATS,
     SPAN_ROWS,
+    STEP_ROWS,
     SUMS,
     TOO_MUCH,
     add_limbs,
     add_product,
     check_span,
+    look_up,
+    prefetch_rows,
     span_end,
 )
 
@@ -85,14 +88,16 @@ def add_cohort_sums(
         created_heights = created_height[row:end]
         span_values = value_sats[row:end]
         n_young = np.uint64(0)
-        for k in range(len(created_heights)):
-            created = np.int64(created_heights[k])
-            if created >= first_young:
-                value = span_values[k]
-                sats_by_created[np.uint64(created - first_created)] += value
-                prices[n_young] = price_usd_micros[np.uint64(created)]
-                values[n_young] = value
-                n_young += np.uint64(1)
+        for step in range(0, len(created_heights), STEP_ROWS):
+            prefetch_rows(spent_height, created_height, value_sats, end + step)
+            for k in range(step, min(step + STEP_ROWS, len(created_heights))):
+                created = np.int64(created_heights[np.uint64(k)])
+                if created >= first_young:  # old coins lie far apart in the table, so theirs are not looked up
+                    value = span_values[np.uint64(k)]
+                    sats_by_created[np.uint64(created - first_created)] += value
+                    prices[n_young] = price_usd_micros[np.uint64(created)]
+                    values[n_young] = value
+                    n_young += np.uint64(1)
         young = np.int64(0)
         if prices_are_small and span_sats < SMALL_SATS:
             low = high = np.int64(0)
@@ -141,6 +146,7 @@ def subtract_by_sample(
     n_rows = min(len(spent_height), len(created_height), len(value_sats))
     end_height = min(end_height, len(bucket_by_height), first_height + len(sample_by_height))
     n_buckets = matrix.shape[1]
+    buckets = np.empty(SPAN_ROWS, np.int32)
     reached = np.int64(max(first_height, 0))
     row = 0
     while row < n_rows:
@@ -156,13 +162,12 @@ def subtract_by_sample(
         if place < 0 or place >= len(matrix):
             return row, BAD_HEIGHT
         held = matrix[place]
-        created_heights = created_height[row:end]
+        look_up(bucket_by_height, spent_height, created_height, value_sats, row, end, buckets)
         values = value_sats[row:end]
         for k in range(len(values)):
-            bucket = bucket_by_height[np.uint64(created_heights[k])]
-            if bucket >= n_buckets:
+            if buckets[k] >= n_buckets:
                 return row, BAD_HEIGHT
-            if bucket >= 0:
-                held[np.uint64(bucket)] -= values[k]
+            if buckets[k] >= 0:
+                held[np.uint64(buckets[k])] -= values[k]
         row = end
     return row, DONE
