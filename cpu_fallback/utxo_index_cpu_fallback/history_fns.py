@@ -171,3 +171,14 @@ def subtract_by_sample(
                 held[np.uint64(buckets[k])] -= values[k]
         row = end
     return row, DONE
+
+
+@njit(f"void({I8}, int64[:, ::1])", nogil=True, cache=True)
+def accumulate(base_value: NDArray[np.int64], matrix: NDArray[np.int64]) -> None:
+    """Add to each row the one before it, and to the first one the base: int64[b], int64[m, b], modulo 2^64."""
+    n_buckets = min(len(base_value), matrix.shape[1])
+    for sample in range(len(matrix)):
+        held = matrix[sample]
+        before = base_value if sample == 0 else matrix[sample - 1]
+        for bucket in range(n_buckets):
+            held[bucket] += before[bucket]

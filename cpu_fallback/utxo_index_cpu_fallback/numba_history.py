@@ -156,8 +156,7 @@ def bucket_supply_by_day(
 
     for first_sample, part in _in_threads(add, _pieces(rows, first_height, end_height)):
         matrix[first_sample : first_sample + len(part)] += part
-    np.cumsum(matrix, axis=0, out=matrix)
-    matrix += base_value
+    fns.accumulate(np.ascontiguousarray(base_value), matrix)
     return matrix
 
 
