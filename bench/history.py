@@ -10,10 +10,10 @@ work; ratios are within one run.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
+import json
 import os
-import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,32 +25,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import history_fns as made_up
-from bench import query_index, report
+from bench import machine, query_index, report
+from bench.measured_series import NAMES
 from bench.report import Figure, Section
 from utxo_index import numba_cache
 from utxo_index.buckets import parse_bins
 from utxo_index.chains import CHAINS
-from utxo_index.cli.main import run
-from utxo_index.history import sweep
 from utxo_index.history.heatmap import heatmap
 from utxo_index.history.points import HeightTables, swept_points
 from utxo_index.history.samples import Samples
 from utxo_index.history.series import Scope
 from utxo_index.metrics import Need
 from utxo_index.prices.series import PriceSeries
-from utxo_index.tables.index import open_index
 from utxo_index_cpu_fallback import numpy_backend
 
 ROWS, PARQUET_ROWS, REPEATS = 200_000_000, 40_000_000, 5
 ROWS_PER_BLOCK = 1_470
 NUMPY_ROWS = 10_000_000
 CHUNK_ROWS = 1 << 20
-NAMES = [
-    "supply", "realized-cap", "realized-price", "mvrv", "thermo-cap", "liveliness", "active-supply",
-    "active-supply-mean", "aviv", "realized-profit", "realized-loss", "net-realized-profit", "sopr",
-    "coinblocks-destroyed", "coin-days-destroyed", "supply-in-profit", "unrealized-profit", "nupl", "sth-supply",
-    "sth-cost-basis",
-]  # fmt: skip
 
 
 class MemoryIndex:
@@ -175,40 +167,29 @@ def heat_map(n_rows: int) -> list[Figure]:
 
 
 def from_parquet(n_rows: int) -> list[Figure]:
-    """`series` as a command on an index on disk, beside reading its rows alone; a quarter of the rows, and all."""
-    figures = []
+    """`series` as a command on an index on disk, beside reading its rows alone; a quarter of the rows, and all.
+
+    In a process of its own, as building the index takes more memory than asking it.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         n_blocks = n_rows // ROWS_PER_BLOCK
         n_heights, folder = 500_000, Path(temporary) / "index"
         query_index.build(folder, n_heights, ROWS_PER_BLOCK, n_heights - n_blocks)
-        index = open_index(folder)
-        found = []
-        for share in (4, 1):
-            first = n_heights - n_blocks // share
-            first_day = np.datetime64(int(index.blocks.time_unix[first]) // 86_400, "D") + 1
-            first = int(np.searchsorted(index.blocks.time_unix, first_day.astype("datetime64[s]").astype(int)))
-
-            def decode(first: int = first) -> int:
-                return sum(len(rows["value_sats"]) for rows in index.read_spends(sweep.COLUMNS, first, n_heights))
-
-            def ask(day: str = str(first_day)) -> None:
-                with contextlib.redirect_stderr(io.StringIO()):
-                    words = ["--index", str(folder), "--from", day, "--backend", "numba", "--extend-last-price"]
-                    assert run(["series", *NAMES, *words, "-o", str(folder.parent / "series.parquet")]) == 0
-
-            rows_read = decode()
-            decoded, asked = min(seconds(decode, 3)), min(seconds(ask, 3))
-            found.append((rows_read, decoded, asked))
-            what = f"`series` of {len(NAMES)} metrics, {rows_read / 1e6:,.0f} M rows: times reading the rows alone"
-            figures.append(report.plain(what, [asked / decoded]))
-    (few, few_decoded, few_asked), (all_rows, all_decoded, all_asked) = found
-    slope = (all_asked - few_asked) / (all_decoded - few_decoded)
-    figures.append(report.at_most("for each further row: times reading it", [slope], 1.5))
-    core_s = few_asked + (all_asked - few_asked) / (all_rows - few) * (1_400_000_000 - few)
-    figures.append(report.plain("so for 1.4 G rows, core-seconds", [core_s], " s", ".0f"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    figures.append(report.plain("peak memory of the process that built the index and asked", [peak], " GB"))
-    return figures
+        firsts = [str(n_heights - n_blocks // share) for share in (4, 1)]
+        command = [sys.executable, "-m", "bench.measured_series", str(folder), *firsts]
+        ran = subprocess.run(command, cwd=machine.REPOSITORY, check=True, stdout=subprocess.PIPE)
+    found = json.loads(ran.stdout)
+    (few, all_rows), decoded, asked = found["rows"], found["decode_s"], found["ask_s"]
+    slope = (asked[1] - asked[0]) / (decoded[1] - decoded[0])
+    core_s = asked[0] + (asked[1] - asked[0]) / (all_rows - few) * (1_400_000_000 - few)
+    what = f"`series` of {len(NAMES)} metrics"
+    return [
+        report.plain(f"{what}, {few / 1e6:,.0f} M rows: times reading the rows alone", [asked[0] / decoded[0]]),
+        report.plain(f"{what}, {all_rows / 1e6:,.0f} M rows: times reading the rows alone", [asked[1] / decoded[1]]),
+        report.at_most("for each further row: times reading it", [slope], 1.5),
+        report.plain("so for 1.4 G rows, core-seconds", [core_s], " s", ".0f"),
+        report.at_most("peak memory of a process that only asks", [found["peak_bytes"] / 1e9], 2, " GB"),
+    ]
 
 
 def section(n_rows: int, parquet_rows: int, repeats: int) -> Section:

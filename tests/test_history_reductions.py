@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import accumulate
 from random import Random
 
 import numpy as np
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from utxo_index import numba_cache
 from utxo_index.backend import CohortSums, SpendSums
-from utxo_index_cpu_fallback import history_fns as fns
-from utxo_index_cpu_fallback import numba_backend, numba_history, numpy_backend, numpy_history
+from utxo_index_cpu_fallback import height_tables, numba_backend, numba_history, numpy_backend, numpy_history
+from utxo_index_cpu_fallback import spend_span_fns as fns
 
 BACKENDS = [numpy_backend, numba_backend]
 MOST_SATS, MOST_PRICE, MOST_CLOCK = 2**51 - 1, 2**53 - 1, 2**32 - 1
@@ -25,7 +26,12 @@ prices_of_blocks = st.one_of(
     st.lists(st.sampled_from([0, 1, 5, 6, 2**40 - 1, 2**40, MOST_PRICE]), min_size=END, max_size=END),
     st.lists(st.integers(0, 2**38), min_size=END, max_size=END),
 )
-clocks = st.lists(st.integers(0, MOST_CLOCK), min_size=END, max_size=END).map(sorted)
+clocks = st.one_of(
+    st.lists(st.integers(0, MOST_CLOCK), min_size=END, max_size=END).map(sorted),
+    st.lists(st.integers(0, 2**25), min_size=END, max_size=END).map(
+        lambda leads: list(accumulate((600 * h + lead for h, lead in enumerate(leads)), max))
+    ),
+)
 young_tables = st.lists(st.integers(0, END), min_size=END, max_size=END).map(
     lambda heights: [min(first, h + 1) for h, first in enumerate(sorted(heights))]
 )
@@ -190,6 +196,57 @@ def test_both_ways_through_a_span_agree(most_sats, most_price, n_heights, monkey
             assert np.array_equal(left, right)
 
 
+def even_clock(n_heights, lead, pace=1):
+    """The second height leads the even pace by so many seconds, the last one has none left."""
+    clock = [lead + pace * h for h in range(n_heights)]
+    return [0, *clock[1:-1], max(pace * (n_heights - 1), clock[-2])]
+
+
+@pytest.mark.parametrize(
+    ("most_price", "clock", "packs"),
+    [
+        (0, [7] * 9, True),
+        (2**40 - 1, [0] * 9, True),
+        (2**40, [0] * 9, False),
+        (2**40 - 1, even_clock(9, 2**24 - 8, 2**24), True),
+        (2**40 - 1, even_clock(9, 2**24 - 1, 2**24), True),
+        (2**40 - 1, even_clock(9, 2**24, 2**24), False),
+        (2**32 - 1, [0, *[MOST_CLOCK] * 8], True),
+        (2**33 - 1, [0, *[MOST_CLOCK] * 8], False),
+        (2**32 - 1, [0] * 8 + [MOST_CLOCK], True),
+        (MOST_PRICE, [0, *[MOST_CLOCK] * 8], False),
+    ],
+)
+@pytest.mark.parametrize("sats", [2**43 - 1, 2**43], ids=["small span", "large span"])
+def test_tables_are_packed_where_they_fit(most_price, clock, packs, sats):
+    """Prices and clocks packed or not, and satoshis that allow short sums or not: the same integers."""
+    prices = [most_price, 0, most_price // 2, most_price, 1, 0, most_price, most_price // 3, most_price]
+    tables = height_tables.SPEND_TABLES.get(9, np.array(prices), np.array(clock))
+    assert len(tables.packed) == (9 if packs else 0)
+    rows = [(h, c, sats if c == (h - 1) % 9 else 0) for h in range(9) for c in range(h + 1)]
+    rows += [(8, c, 3) for c in range(9)]
+    expected = reference.spend_sums(rows, prices, clock, 0, 9)
+    assert spend_sums(numba_backend, rows, prices, clock, 0, 9) == expected
+    assert spend_sums(numpy_backend, rows, prices, clock, 0, 9) == expected
+
+
+@pytest.mark.parametrize("n_heights", [fns.SMALL_HEIGHTS, fns.SMALL_HEIGHTS + 1])
+def test_the_oldest_coins_of_the_most_heights(n_heights):
+    """The largest ages that short sums take, and one more."""
+    last = n_heights - 1
+    prices = np.zeros(n_heights, np.int64)
+    prices[0], prices[last] = 2**31 - 1, 2**31
+    clock = np.full(n_heights, MOST_CLOCK)
+    clock[0] = 0
+    rows = [(last, 0, 2**43 - 2), (last, last, 1)]
+    for first, more in ((last, []), (0, [(1, 0, 5)])):
+        sums = numba_backend.spend_sums([columns([*more, *rows])], prices, clock, first, n_heights)
+        found = tuple(integers(column[-1:])[0] for column in sums)
+        value = 2**43 - 2
+        assert found == (value + 1, value + 1, value, 0, value * (2**31 - 1) + 2**31, value, value * last,
+                         value * MOST_CLOCK)  # fmt: skip
+
+
 @pytest.mark.parametrize("n_rows", [1, 2, 2047, 2048, 2049, 4095, 4096, 4097])
 def test_row_counts_around_a_span(n_rows, backend):
     rows = random_rows(n_rows, n_rows, 5, 6)
@@ -348,8 +405,10 @@ warnings.simplefilter("ignore", RuntimeWarning)  # integers that wrap, which com
 numba_history.usable_cores = lambda: 2
 numba_history.PIECE_ROWS = 7
 random = Random(1)
-for n_rows, most_price in ((0, 9), (1, 9), (40, 2**40), (40, MOST_PRICE)):
-    rows = sorted((h, random.randrange(h + 1), random.choice([0, 1, MOST_SATS, random.randrange(10**9)]))
+for n_rows, most_price, most_sats in (
+    (0, 9, 1), (1, 9, 1), (40, 9, 1), (40, 2**31, 1), (40, 2**40, MOST_SATS), (40, MOST_PRICE, MOST_SATS)
+):
+    rows = sorted((h, random.randrange(h + 1), random.choice([0, 1, most_sats, random.randrange(10**9)]))
                   for h in random.choices(range(2, END), k=n_rows))
     prices, clock = random.choices(range(most_price), k=END), sorted(random.choices(range(MOST_CLOCK), k=END))
     young = [max(h - 5, 0) for h in range(END)]

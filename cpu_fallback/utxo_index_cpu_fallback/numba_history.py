@@ -16,22 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import history_fns as fns
+from . import spend_span_fns as span_fns
+from . import spend_sums_fns as sums_fns
 from .cores import usable_cores
-from .rows import PRICE_LIMIT_USD_MICROS, VALUE_LIMIT_SATS
+from .height_tables import AMOUNT_TABLES, SPEND_TABLES, YOUNG_TABLES
+from .rows import VALUE_LIMIT_SATS
 from .spend_rows import (
-    CLOCK_LIMIT_UNIX,
     Int64Array,
     Limbs,
     Rows,
     Spends,
-    TableCache,
     add_limbs,
     checked_sats,
     created_by_sample,
-    rising_table,
     spend_chunks,
-    table,
-    young_table,
 )
 
 PIECE_ROWS = 1 << 20
@@ -39,10 +37,10 @@ PIECE_ROWS = 1 << 20
 
 _Part = TypeVar("_Part")
 _REASONS = {
-    fns.DISORDER: "spent_height: falls",
-    fns.BAD_HEIGHT: "created_height: outside [0, spent height]",
-    fns.BAD_VALUE: f"value_sats: outside [0, {VALUE_LIMIT_SATS})",
-    fns.TOO_MUCH: "value_sats: the rows of one height hold 2^63 satoshis or more",
+    span_fns.DISORDER: "spent_height: falls",
+    span_fns.BAD_HEIGHT: "created_height: outside [0, spent height]",
+    span_fns.BAD_VALUE: f"value_sats: outside [0, {VALUE_LIMIT_SATS})",
+    span_fns.TOO_MUCH: "value_sats: the rows of one height hold 2^63 satoshis or more",
 }
 
 
@@ -62,26 +60,24 @@ def spend_sums(
     ValueError: rows or tables are not as they must be, or the rows of one height hold 2^63 satoshis or more.
     """
     n_heights = max(end_height - first_height, 0)
-    prices_and_clocks, tables_are_small = _PRICES_AND_CLOCKS.get(end_height, price_usd_micros, clock_unix)
     sats = np.zeros((n_heights, 4), np.int64)
-    spent = np.zeros((n_heights, 2), np.uint64)
-    sums = [np.zeros((n_heights, 2), np.uint64) for _ in range(4)]
+    spent, *sums = (np.zeros((n_heights, 2), np.uint64) for _ in range(5))
+    prepared = AMOUNT_TABLES if amounts_only else SPEND_TABLES
+    tables = prepared.get(end_height, price_usd_micros, clock_unix)
+    kernel = sums_fns.add_amounts if amounts_only else sums_fns.add_spend_sums
 
     def add(piece: Spends) -> tuple[int, Int64Array, list[Limbs]]:
         first, end = _heights(piece)
         piece_sats = np.zeros((end - first, 4), np.int64)
-        piece_sums = [np.zeros((end - first, 2), np.uint64) for _ in range(4)]
-        _check(fns.add_spend_sums(*piece, prices_and_clocks, first, end, tables_are_small, amounts_only,
-                                  piece_sats, *piece_sums))  # fmt: skip
+        piece_sums = [] if amounts_only else [np.zeros((end - first, 2), np.uint64) for _ in sums]
+        _check(kernel(*piece, *tables, first, end, piece_sats, *piece_sums))
         return first - first_height, piece_sats, piece_sums
 
     for place, piece_sats, piece_sums in _in_threads(add, _pieces(rows, first_height, end_height)):
         heights = slice(place, place + len(piece_sats))
         sats[heights] += piece_sats
         add_limbs(spent[heights], piece_sats[:, 0].astype(np.uint64))
-        if amounts_only:
-            continue
-        for total, part in zip(sums, piece_sums, strict=True):
+        for total, part in zip(sums, piece_sums, strict=False):  # none where only amounts are asked for
             add_limbs(total[heights], part[:, 0], part[:, 1])
     cost, profit, age_blocks, age_seconds = sums
     priced, cheaper, dearer = (np.ascontiguousarray(sats[:, k]) for k in (1, 2, 3))
@@ -102,7 +98,7 @@ def cohort_sums(
     creation height (modulo 2^64).
     ValueError: rows or tables are not as they must be, or the young rows of a height hold 2^63 satoshis or more.
     """
-    price, first_young, tables_are_small = _YOUNG_TABLES.get(end_height, price_usd_micros, first_young_height)
+    tables = YOUNG_TABLES.get(end_height, price_usd_micros, first_young_height)
     n_heights = max(end_height - first_height, 0)
     young = np.zeros((n_heights, 2), np.uint64)
     cost = np.zeros((n_heights, 2), np.uint64)
@@ -110,11 +106,12 @@ def cohort_sums(
 
     def add(piece: Spends) -> tuple[int, Int64Array, Limbs, int, Int64Array]:
         first, end = _heights(piece)
-        first_created = int(first_young[first])
+        first_created = int(tables.first_young_height[first])
         piece_sats, piece_cost = np.zeros(end - first, np.int64), np.zeros((end - first, 2), np.uint64)
         piece_by_created = np.zeros(max(end - first_created, 0), np.int64)
-        _check(fns.add_cohort_sums(*piece, price, first_young, first, end, tables_are_small, piece_sats, piece_cost,
-                                   first_created, piece_by_created))  # fmt: skip
+        _check(
+            fns.add_cohort_sums(*piece, *tables, first, end, piece_sats, piece_cost, first_created, piece_by_created)
+        )
         return first - first_height, piece_sats, piece_cost, first_created, piece_by_created
 
     for place, piece_sats, piece_cost, first_created, piece_by_created in _in_threads(
@@ -159,40 +156,8 @@ def bucket_supply_by_day(
 
     for first_sample, part in _in_threads(add, _pieces(rows, first_height, end_height)):
         matrix[first_sample : first_sample + len(part)] += part
-    np.cumsum(matrix, axis=0, out=matrix)
-    matrix += base_value
+    fns.accumulate(np.ascontiguousarray(base_value), matrix)
     return matrix
-
-
-def _prices_and_clocks(
-    end_height: int, price_usd_micros: Int64Array, clock_unix: Int64Array
-) -> tuple[Int64Array, bool]:
-    """Price and clock of each height in turn, checked; and whether they allow the short way."""
-    price = table("price_usd_micros", price_usd_micros, end_height, (0, PRICE_LIMIT_USD_MICROS))
-    clock = rising_table("clock_unix", clock_unix, end_height, (0, CLOCK_LIMIT_UNIX))
-    both = np.empty((end_height, 2), np.int64)
-    both[:, 0], both[:, 1] = price, clock
-    return both.reshape(-1), _small(price)
-
-
-def _young_tables(
-    end_height: int, price_usd_micros: Int64Array, first_young_height: NDArray[Any]
-) -> tuple[Int64Array, Int64Array, bool]:
-    """Both tables, checked; and whether they allow the short way."""
-    price = table("price_usd_micros", price_usd_micros, end_height, (0, PRICE_LIMIT_USD_MICROS))
-    first_young = np.ascontiguousarray(young_table(first_young_height, end_height), np.int64)
-    return np.ascontiguousarray(price, np.int64), first_young, _small(price)
-
-
-_PRICES_AND_CLOCKS = TableCache(_prices_and_clocks)
-_YOUNG_TABLES = TableCache(_young_tables)
-
-
-def _small(price_usd_micros: Int64Array) -> bool:
-    """Whether the tables allow the kernels' short way; see `history_fns`."""
-    return len(price_usd_micros) <= fns.SMALL_HEIGHTS and (
-        len(price_usd_micros) == 0 or int(price_usd_micros.max()) < fns.SMALL_PRICE_USD_MICROS
-    )
 
 
 def _heights(piece: Spends) -> tuple[int, int]:
@@ -208,7 +173,7 @@ def _pieces(rows: Iterable[Rows], first_height: int, end_height: int) -> Iterato
             piece = spends.slice(first, first + PIECE_ROWS)
             before = int(spends.spent_height[max(first - 1, 0)])
             if not before <= int(piece.spent_height[0]) <= int(piece.spent_height[-1]) < end_height:
-                raise ValueError(_REASONS[fns.DISORDER])
+                raise ValueError(_REASONS[span_fns.DISORDER])
             yield piece
 
 
@@ -235,5 +200,5 @@ def _in_threads(work: Callable[[Spends], _Part], pieces: Iterator[Spends]) -> It
 def _check(outcome: tuple[int, int]) -> None:
     """ValueError for what a kernel found wrong."""
     _, code = outcome
-    if code != fns.DONE:
+    if code != span_fns.DONE:
         raise ValueError(_REASONS[code])

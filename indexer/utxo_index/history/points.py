@@ -128,7 +128,7 @@ class _Points:
         levels, rank = price_levels(self._price)
         base = np.zeros(len(levels), np.int64)
         np.add.at(base, rank[: len(self._base)], self._base)
-        profit = ProfitStates(levels, self._price[heights])
+        profit = ProfitStates(levels, self._price[heights], amounts_only=Need.UNREALIZED not in self._needs)
         return profit, BucketStates(
             backend, base, self._created, read_only(rank.astype(np.int32)), heights, self._first, profit.take
         )

@@ -14,16 +14,20 @@ class ProfitStates:
 
     levels_usd_micros : int64[b], the prices there are, ascending
     spot_usd_micros : int64[n], of each sample
+    amounts_only : unrealized profit and loss are not asked for, and are 0
     states : (cheaper sats, dearer sats, unrealized profit, unrealized loss) of each sample taken, in order
     """
 
-    def __init__(self, levels_usd_micros: NDArray[np.int64], spot_usd_micros: NDArray[np.int64]) -> None:
+    def __init__(
+        self, levels_usd_micros: NDArray[np.int64], spot_usd_micros: NDArray[np.int64], amounts_only: bool = False
+    ) -> None:
         self._spot = spot_usd_micros.tolist()
         self._cheaper = np.searchsorted(levels_usd_micros, spot_usd_micros, side="left").tolist()
         self._no_dearer = np.searchsorted(levels_usd_micros, spot_usd_micros, side="right").tolist()
         n_bits = int(levels_usd_micros[-1]).bit_length()
         self._shifts = range(0, n_bits, _LIMB_BITS)
         self._limbs = [(levels_usd_micros >> shift) & ((1 << _LIMB_BITS) - 1) for shift in self._shifts]
+        self._amounts_only = amounts_only
         self.states: list[tuple[int, int, int, int]] = []
 
     def take(self, first_sample: int, value_sats: NDArray[np.int64]) -> None:
@@ -32,14 +36,11 @@ class ProfitStates:
             spot = self._spot[first_sample + k]
             cheaper, dearer = slice(0, self._cheaper[first_sample + k]), slice(self._no_dearer[first_sample + k], None)
             cheaper_sats, dearer_sats = int(held[cheaper].sum()), int(held[dearer].sum())
-            self.states.append(
-                (
-                    cheaper_sats,
-                    dearer_sats,
-                    spot * cheaper_sats - self._cost(held, cheaper),
-                    self._cost(held, dearer) - spot * dearer_sats,
-                )
-            )
+            profit = loss = 0
+            if not self._amounts_only:
+                profit = spot * cheaper_sats - self._cost(held, cheaper)
+                loss = self._cost(held, dearer) - spot * dearer_sats
+            self.states.append((cheaper_sats, dearer_sats, profit, loss))
 
     def _cost(self, held: NDArray[np.int64], levels: slice) -> int:
         return sum(
