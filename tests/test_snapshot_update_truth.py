@@ -6,7 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 from coin_rows import coins_of, core_coins
 from index_rows import digests_now, digests_of_build, file_bytes, supply_of

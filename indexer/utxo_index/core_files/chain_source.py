@@ -28,7 +28,7 @@ from .block_folder import BlockFolder
 from .header_chain import HeaderColumns, bits_of_times
 from .header_tree import LEAST_SCANS, HeaderTree, KnownBlocks, NeedsWholeTree, add_headers, link_headers, scan_pair
 from .header_tree_fns import UNLINKED, WORK_LIMBS, connect
-from .pruned_blocks import known_end
+from .pruned_blocks import find_rooted_chain
 from .record_scan import BlkScan, RecordScan
 from .scan_state import PairStat, read_state, stat_files, stat_pairs, write_state
 from .scan_store import ScannedPair, ScanStore, height_range
@@ -136,16 +136,13 @@ class ChainSource:
         if self._rooted is None:
             tree = self._whole_tree()
             return find_best_chain(tree, pair_undo(tree), **options)
-        hashes, times, base_height = index_hashes(), self._rooted.times(), self._rooted.base_height
-        self._headers = HeaderColumns(hashes, times, bits_of_times(self.folder.chain, times))
-        tree = self._whole_tree()
-        pairing = pair_undo(tree)
-        end_height = known_end(tree, pairing, hashes, base_height)
-        if bool((tree.of_no_file & (tree.height >= end_height)).any()):
-            self._headers = self._headers.below(end_height)
-            tree = self._whole_tree()
-            pairing = pair_undo(tree)
-        return find_best_chain(tree, pairing, base_hash=bytes(hashes[base_height]), **options)
+        hashes, times = index_hashes(), self._rooted.times()
+        headers = HeaderColumns(hashes, times, bits_of_times(self.folder.chain, times))
+        return find_rooted_chain(self._tree_above, headers, self._rooted.base_height, **options)
+
+    def _tree_above(self, headers: HeaderColumns) -> HeaderTree:
+        self._headers = headers
+        return self._whole_tree()
 
     def save(self, tip_hash: bytes, generation: int, place: Path | None = None) -> None:
         """Keep what was scanned, for an index that has this tip and generation, and nothing left to do for these files.

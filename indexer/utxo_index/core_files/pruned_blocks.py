@@ -7,17 +7,41 @@ Any other has got lost: the node was killed and has forgotten its last blocks, o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SnapshotNeededError
+from .best_chain import BestChain, find_best_chain
 from .block_check import bip34_height, block_bytes
+from .header_chain import HeaderColumns
 from .header_tree import HashLookup, HeaderTree
 from .header_tree_fns import UNLINKED
-from .undo_pairing import NO_UNDO, UndoPairing
+from .undo_pairing import NO_UNDO, UndoPairing, pair_undo
 
 MIN_BLOCKS_TO_KEEP = 288
 """So many blocks below its tip a node never prunes. Source: Bitcoin Core `src/validation.h` (`MIN_BLOCKS_TO_KEEP`)."""
+
+
+def find_rooted_chain(
+    make_tree: Callable[[HeaderColumns], HeaderTree], headers: HeaderColumns, base_height: int, **options: Any
+) -> BestChain:
+    """The chain that goes on from a snapshot in files that need not have all of its lower blocks.
+
+    make_tree : the tree of the files and of these headers (`add_headers`)
+    headers : of the index's own chain, at least up to the snapshot's base; options : as of `find_best_chain`
+
+    Raises what `known_end` and `find_best_chain` do.
+    """
+    tree = make_tree(headers)
+    pairing = pair_undo(tree)
+    end_height = known_end(tree, pairing, headers.hashes, base_height)
+    if bool((tree.of_no_file & (tree.height >= end_height)).any()):
+        tree = make_tree(headers.below(end_height))
+        pairing = pair_undo(tree)
+    return find_best_chain(tree, pairing, base_hash=bytes(headers.hashes[base_height]), **options)
 
 
 def known_end(tree: HeaderTree, pairing: UndoPairing, hashes: NDArray[np.uint8], base_height: int) -> int:
