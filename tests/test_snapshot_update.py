@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import random
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
-from index_rows import file_bytes
-from snapshot_followed import Followed
+from index_rows import digests_now, digests_of_build, file_bytes
+from snapshot_followed import CUT, Followed
 
 from utxo_index import update as update_module
+from utxo_index.cli.main import run
 from utxo_index.compact import compact_index
-from utxo_index.core_files import pruned_blocks
+from utxo_index.core_files import chain_source, pruned_blocks
 from utxo_index.errors import ChainError, InputError, SnapshotNeededError
+from utxo_index.tables import commit_files
+from utxo_index.tables.index import open_index
+from utxo_index.tables.maintenance import Cut
 from utxo_index.tables.manifest import read_manifest
+from utxo_index.update import update_index
+from utxo_index.verify import verify_index
+from utxo_index.watch import Watch, WatchOptions
 
 
 @pytest.fixture(autouse=True)
@@ -210,4 +225,140 @@ def test_lost_blocks_are_not_taken_for_pruned_ones(tmp_path, seed):
             followed.update()
         return
     assert followed.update().tip_height == 41
+    followed.is_fresh()
+
+
+def test_more_than_the_forks_own_step_is_pruned(followed, keeps_little):
+    """A step is many blocks; the fork is in the middle of one whose first blocks cannot be read again."""
+    followed.grow(60)
+    followed.update(step_blocks=64, cut=Cut(tail_blocks=32, fold_depth_blocks=1000))
+    n_files = followed.kept_from(90)
+    followed.grow(12, followed.node.tip.path()[-9])
+    report = followed.update(followed.prune(n_files), cut=Cut(tail_blocks=32, fold_depth_blocks=1000))
+    assert (report.state, report.fork_height, report.n_restored > 0) == ("updated", 92, True)
+    followed.is_fresh()
+
+
+# ------------------------------------------------------------------ interrupted; the command line
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_interrupted_at_every_commit(followed, keeps_little, monkeypatch):
+    """A reorg with coins that come back, new blocks, maintenance: each state is that of a tip, and the next run ends
+    as an undisturbed one."""
+    followed.grow(20)
+    followed.build(followed.place)
+    followed.grow(22, followed.node.tip.path()[50])
+    followed.build(followed.folder / "fresh")
+    undisturbed = digests_of_build(open_index(followed.folder / "fresh"))
+    replace_file = commit_files.replace_file
+    for n in itertools.count():
+        place = followed.folder / f"index{n}"
+        shutil.copytree(followed.place, place)
+        left = n
+
+        def failing(*arguments) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Interrupted
+            replace_file(*arguments)
+
+        options = {"index_folder": place, "cut": CUT, "step_blocks": 8}
+        with monkeypatch.context() as patch, contextlib.suppress(Interrupted):
+            patch.setattr(commit_files, "replace_file", failing)
+            update_index(followed.node.folder, **options)
+        index = open_index(place)
+        hashes = [block.hash for block in followed.node.blocks.values() if block.height == index.tip_height]
+        assert index.tip_hash in hashes
+        if left >= 0:
+            break
+        if n % 3 == 0:
+            assert not [result for result in verify_index(place) if not result.passed]
+            update_index(followed.node.folder, **options)
+            assert digests_now(open_index(place)) == undisturbed
+        shutil.rmtree(place)
+    assert n > 7
+
+
+def test_commands(followed, keeps_little, capfd):
+    def ask(*arguments: str, blocks: Path | None = None) -> tuple[int, str]:
+        where = ["--index", str(followed.place)]
+        if arguments[0] != "compact":
+            where += ["--blocksdir", str(blocks or followed.node.folder)]
+        if arguments[0] in ("update", "status"):
+            where += ["--no-rpc"]
+        code = run([*arguments, *where])
+        captured = capfd.readouterr()
+        return code, captured.err + captured.out
+
+    assert ask("update") == (0, f"Nothing new: tip 40 ({followed.node.tip.hash[::-1].hex()}).\n")
+    followed.grow(3)
+    code, said = ask("status", "--check")
+    assert (code, "the index is 3 blocks behind. Run `utxo-index update`\n" in said) == (8, True)
+    assert "The index is updated: tip 43 (" in ask("update")[1]
+    assert ask("status", "--check")[0] == 0
+    followed.grow(18, followed.node.tip.path()[-2])
+    code, said = ask("status", "--check")
+    assert "the index is 18 blocks behind, 1 blocks are not on the best chain any more" in said
+    n_files = followed.kept_from(50)
+    code, said = ask("update", blocks=followed.prune(n_files))
+    assert (code, "height 44: the node has pruned this block" in said, "dumptxoutset" in said) == (3, True, True)
+    assert "1 blocks off, 18 blocks on" in ask("update")[1]
+    assert ask("status", "--check", blocks=followed.pruned)[0] == 0
+    assert ask("compact", "--full")[0] == 0
+    assert "are what was written." in ask("repair")[1]
+    code, said = ask("doctor", blocks=followed.pruned)
+    assert "the node is pruned, and the index begins with a snapshot" in said
+    followed.is_fresh()
+
+
+def test_nothing_new_loads_no_kernels(followed):
+    followed.grow(1)
+    followed.update()
+    command = ["update", "--blocksdir", str(followed.node.folder), "--index", str(followed.place), "--no-rpc"]
+    code = (
+        "import sys; from utxo_index.cli.main import run; code = run(sys.argv[1:]); assert 'numba' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", f"{code}; sys.exit(code)", *command], capture_output=True, text=True)
+    assert (done.returncode, "Nothing new: tip 41 (" in done.stderr) == (0, True)
+
+
+def test_watch(followed):
+    reports = []
+    options = {"blocks_folder": followed.node.folder, "index_folder": followed.place, "chain_name": None, "magic": None}
+    watch = Watch(WatchOptions(options, lambda chain: None), on_update=reports.append)
+    thread = threading.Thread(target=watch.run)
+    thread.start()
+    try:
+        followed.grow(2)
+        end = time.monotonic() + 60
+        while read_manifest(followed.place).tip_hash != followed.node.tip.hash:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    finally:
+        watch.stop()
+        thread.join(60)
+    assert [report.state for report in reports] == ["updated"]
+    followed.is_fresh()
+
+
+def test_only_files_around_the_tip_are_looked_at(tmp_path, monkeypatch):
+    """Once the tip is far enough above the snapshot; not where files have gone."""
+    followed = Followed(tmp_path, limit_bytes=20_000)
+    followed.grow(300)
+    followed.update()
+    whole = []
+    real = chain_source.ChainSource._whole_tree
+    monkeypatch.setattr(chain_source.ChainSource, "_whole_tree", lambda self: whole.append(1) or real(self))
+    for n in (1, 4):
+        followed.grow(n)
+        assert followed.update().tip_height == followed.node.tip.height
+    assert whole == []
+    followed.grow(3, followed.node.tip.path()[-2])
+    assert followed.update().fork_height == 344
+    assert whole == [1]
     followed.is_fresh()

@@ -28,18 +28,19 @@ from .chains import Chain
 from .core_files.best_chain import BestChain
 from .core_files.block_folder import BlockFolder, open_block_folder
 from .core_files.chain_source import ChainSource, RootedChain
+from .core_files.header_tree import NO_FILE
 from .core_files.scan_state import HEADERS_NAME
 from .errors import BlockFileError, ChainError, InputError, UndoFileError, UsageError
 from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import TAIL_BLOCKS
 from .stopping import Stopped
-from .tables.maintenance import Cut, MaintenanceStopped, next_draft
+from .tables.maintenance import Cut, MaintenanceStopped, fold_deaths, next_draft
 from .tables.manifest import Manifest
 from .tables.manifest_text import REBUILD_FROM_SNAPSHOT
 from .tables.replace_index import finish_replacement
 from .tables.restore import prepare_restore
-from .tables.rollback import lowest_height, prepare_rollback, step_end_below
+from .tables.rollback import lowest_height, prepare_rollback, step_end_above, step_end_below
 from .tables.updater import Draft, IndexUpdater, require_updatable
 from .update_steps import StepReader, step_heights
 
@@ -205,29 +206,33 @@ class _Update:
             raise UsageError(f"the index is at height {updater.manifest.tip_height}, above --stop-height {stop_height}")
         self.fork_height = min(self.fork_height, fork_height)
         if fork_height < updater.manifest.tip_height:
-            self._go_back(updater, fork_height)
+            self._go_back(updater, chain, fork_height)
             if self.should_stop():
                 return
         self._go_on(updater, chain)
         manifest = updater.manifest
         notes = _notes(manifest, chain)
         if manifest.tip_hash == chain.tip_hash and manifest.notes != notes:  # a rival of the tip came or went
-            updater.commit(Draft(replace(manifest, notes=notes), ()))
-            self.n_commits += 1
+            self._commit(updater, Draft(replace(manifest, notes=notes), ()))
 
-    def _go_back(self, updater: IndexUpdater, fork_height: int) -> None:
+    def _go_back(self, updater: IndexUpdater, chain: BestChain, fork_height: int) -> None:
         manifest = updater.manifest
         self.progress.note(f"Blocks {fork_height + 1:,}..{manifest.tip_height:,} are not on the best chain any more.")
         lowest = lowest_height(manifest)
         if fork_height >= lowest:
-            updater.commit(prepare_rollback(updater, step_end_below(updater, fork_height)))
-            self.n_commits += 1
-            return
+            height = step_end_below(updater, fork_height)
+            if not (chain.file_numbers[height + 1 : fork_height + 1] == NO_FILE).any():
+                self._commit(updater, prepare_rollback(updater, height))
+                return
+            # the step cannot be read again: its coins are restored, as where no list is left
+            lowest = step_end_above(updater, fork_height)
+            if lowest < manifest.tip_height:
+                self._commit(updater, prepare_rollback(updater, lowest))
+            self._commit(updater, fold_deaths(updater, lowest + 1))
         if lowest - fork_height > MOST_RESTORED_BLOCKS and manifest.root is None:
             raise _NotRestorable(f"{lowest - fork_height:,} blocks must come off")
         while lowest > fork_height and not self.should_stop():
             self._restore(updater, max(fork_height, lowest - MOST_RESTORED_BLOCKS), lowest)
-            self.n_commits += 1
             lowest = lowest_height(updater.manifest)
 
     def _restore(self, updater: IndexUpdater, height: int, lowest: int) -> None:
@@ -243,8 +248,12 @@ class _Update:
             finally:
                 reader.close()
         except InputError as error:
-            raise _NotRestorable(str(error)) from error
+            raise _NotRestorable(error.what_and_where()) from error
+        self._commit(updater, draft)
+
+    def _commit(self, updater: IndexUpdater, draft: Draft) -> None:
         updater.commit(draft)
+        self.n_commits += 1
 
     def _go_on(self, updater: IndexUpdater, chain: BestChain) -> None:
         manifest = updater.manifest
@@ -258,8 +267,7 @@ class _Update:
         try:
             for step in reader.steps(updater, heights):
                 draft = updater.prepare_step(step, notes=_notes(updater.manifest, chain))
-                updater.commit(draft)
-                self.n_commits += 1
+                self._commit(updater, draft)
                 tip = updater.manifest.tip_height
                 self.progress.advance(int(sizes[first_height : tip + 1].sum()), tip + 1 - first_height)
                 first_height = tip + 1
@@ -285,8 +293,7 @@ class _Update:
                 draft = next_draft(updater, self._cut, should_stop)
                 if draft is None:
                     return True
-                updater.commit(draft)
-                self.n_commits += 1
+                self._commit(updater, draft)
         except MaintenanceStopped:
             pass
         return False

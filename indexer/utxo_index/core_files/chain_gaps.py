@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..errors import BlockFileError, ChainError, SnapshotNeededError, UndoFileError
 from .block_check import bip34_height, block_bytes
 from .block_folder import REINDEX
-from .header_tree import NO_FILE, HeaderTree, NeedsWholeTree
+from .header_tree import HeaderTree, NeedsWholeTree
 from .header_tree_fns import UNLINKED
 from .record_scan import RECORD_HEADER_BYTES
 from .undo_pairing import NO_UNDO, UndoPairing, undo_checksum
@@ -91,10 +91,9 @@ def _refuse_detached(tree: HeaderTree, pairing: UndoPairing, root: int, tip: int
     height = None
     if tip_height == base_height or tree.of_no_file[tip] or bip34_height(block_bytes(tree, tip)) == tip_height:
         height = bip34_height(block_bytes(tree, root))  # else this chain's coinbases do not tell heights
-    if base_height and height is not None:
-        is_pruned = min(scan.number for scan in tree.blk_scans if scan.number != NO_FILE) > 0
-        if height + _run_length(tree, root) - 1 <= (tip_height if is_pruned else base_height):
-            return  # a stale branch whose beginning was pruned
+    highest_stale = tip_height if tree.is_pruned else base_height
+    if base_height and height is not None and height + _run_length(tree, root) - 1 <= highest_stale:
+        return  # a stale branch whose beginning was pruned
     below_tip = height is not None and height + _run_length(tree, root) - 1 <= tip_height
     if is_last_file and (behind_garbage or below_tip) and not _later_block_is_linked(tree, index, root):
         return

@@ -87,6 +87,12 @@ class HeaderTree:
         """bool[n], of which blocks only the headers are known, and not from the files; see `add_headers`."""
         return np.array([s.number == NO_FILE for s in self.blk_scans])[self.file_index]
 
+    @property
+    def is_pruned(self) -> bool:
+        """A file is missing below the newest: the node has deleted it."""
+        numbers = [s.number for s in self.blk_scans if s.number != NO_FILE]
+        return len(numbers) < max(numbers) + 1
+
     def hash_hex(self, entry: int) -> str:
         """Display order."""
         return bytes(self.hashes[entry][::-1]).hex()

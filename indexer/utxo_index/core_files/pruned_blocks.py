@@ -1,8 +1,9 @@
 """What block files need not hold any more where an index goes on from them: blocks that the node has pruned since.
 
 A node deletes whole files, the oldest first, and keeps the blocks near its tip. So a block of the index's chain that is
-in no file was pruned where it is deep below the top of what the files hold, and where something stands on it there.
-Any other has got lost: the node was killed and has forgotten its last blocks, or these are files of another chain.
+in no file was pruned where files are missing, where it is deep below the top of what the others hold, and where
+something stands on it there. Any other has got lost: the node was killed and has forgotten its last blocks, or the
+files are of another chain.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ def known_end(tree: HeaderTree, pairing: UndoPairing, hashes: NDArray[np.uint8],
     if not len(heights):
         _refuse_blocks_above(tree, has_undo & ~linked, len(hashes) - 1)
         return base_height + 1
+    if not tree.is_pruned:
+        return base_height + 1
     top = int(tree.height[linked].max(initial=base_height))
     return max(base_height, min(int(heights[-1]), top - MIN_BLOCKS_TO_KEEP)) + 1
 
@@ -81,5 +84,6 @@ def _refuse_blocks_above(tree: HeaderTree, detached: NDArray[np.bool_], tip_heig
             f"the files go on with {min(above):,}",
             path=tree.folder.path,
             height=tip_height + 1,
-            remedy="Build anew from a later snapshot: `utxo-index build --rebuild --snapshot FILE`",
+            remedy="Let the node write a new snapshot (`bitcoin-cli dumptxoutset utxo.dat latest`), and build anew: "
+            "`utxo-index build --rebuild --snapshot FILE`, with --datadir for the later blocks",
         )

@@ -40,6 +40,15 @@ def step_end_below(updater: IndexUpdater, height: int) -> int:
     return height
 
 
+def step_end_above(updater: IndexUpdater, height: int) -> int:
+    """The lowest height above `height` that is the end of a step; `height` is within one."""
+    manifest = updater.manifest
+    deaths = manifest.utxos.deaths if manifest.utxos is not None else None
+    lists = deaths.lists if deaths is not None else ()
+    entry = next(each for each in lists if each.first_height <= height < each.end_height)
+    return min(end - 1 for _, end in read_list(updater.folder, entry).steps if end - 1 > height)
+
+
 def prepare_rollback(updater: IndexUpdater, height: int) -> Draft:
     """Without the blocks above `height`, which must be the end of a step, not below `lowest_height`."""
     manifest = updater.manifest
