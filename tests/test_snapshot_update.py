@@ -22,6 +22,7 @@ from utxo_index.cli.main import run
 from utxo_index.compact import compact_index
 from utxo_index.core_files import chain_source, pruned_blocks
 from utxo_index.errors import ChainError, InputError, SnapshotNeededError
+from utxo_index.lag import measure_lag
 from utxo_index.tables import commit_files
 from utxo_index.tables.index import open_index
 from utxo_index.tables.maintenance import Cut
@@ -66,6 +67,7 @@ def test_reorg_to_the_base(followed):
     report = followed.update()
     assert (report.state, report.fork_height, report.n_restored > 0) == ("updated", 40, True)
     followed.is_fresh()
+    followed.has_the_coins_of_all_blocks()
 
 
 def test_reorg_below_the_tip_of_the_build(tmp_path):
@@ -160,6 +162,7 @@ def test_files_go_while_the_index_follows(followed, keeps_little):
         seen.add(followed.lowest_height(n_files) > 41)
     assert seen == {True, False}
     followed.is_fresh()
+    followed.has_the_coins_of_all_blocks()
     assert followed.update(followed.pruned).state == "nothing new"
 
 
@@ -346,19 +349,43 @@ def test_watch(followed):
     followed.is_fresh()
 
 
-def test_only_files_around_the_tip_are_looked_at(tmp_path, monkeypatch):
-    """Once the tip is far enough above the snapshot; not where files have gone."""
-    followed = Followed(tmp_path, limit_bytes=20_000)
-    followed.grow(300)
-    followed.update()
+def test_only_files_around_the_tip_are_looked_at(followed, monkeypatch):
+    """Also where the snapshot's block is among them; not where files have gone, or blocks come off."""
+    monkeypatch.setattr(pruned_blocks, "MIN_BLOCKS_TO_KEEP", 10)
+    monkeypatch.setattr(chain_source, "NEAR_TIP_BLOCKS", 20)
     whole = []
     real = chain_source.ChainSource._whole_tree
     monkeypatch.setattr(chain_source.ChainSource, "_whole_tree", lambda self: whole.append(1) or real(self))
-    for n in (1, 4):
+    followed.grow(2)
+    followed.prune(0)
+    followed.update(followed.pruned)
+    assert len(whole) == 1
+    for n in (1, 4, 30, 2):
         followed.grow(n)
-        assert followed.update().tip_height == followed.node.tip.height
+        followed.prune(0)
+        assert followed.update(followed.pruned).tip_height == followed.node.tip.height
+    assert len(whole) == 1
+    followed.prune(followed.kept_from(60))
+    followed.update(followed.pruned)
+    assert len(whole) > 1
+    whole.clear()
+    followed.grow(1)
+    followed.prune(followed.kept_from(60))
+    assert followed.update(followed.pruned).tip_height == 80
     assert whole == []
     followed.grow(3, followed.node.tip.path()[-2])
-    assert followed.update().fork_height == 344
-    assert whole == [1]
+    assert followed.update(followed.prune(followed.kept_from(60))).fork_height == 79
+    assert whole
     followed.is_fresh()
+
+
+def test_a_rival_below_the_base_is_seen_near_the_tip(followed):
+    """Where only some of the files are looked at."""
+    followed.grow(2)
+    followed.update()
+    old = followed.node.tip
+    followed.grow(5, old.path()[38])
+    with pytest.raises(ChainError, match="is not on the best chain of the files"):
+        followed.update()
+    with pytest.raises(ChainError, match="is not on the best chain of the files"):
+        measure_lag(open_index(followed.place), followed.node.folder)

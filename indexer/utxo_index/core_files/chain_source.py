@@ -74,6 +74,7 @@ class ChainSource:
         self._pairs: dict[int, ScannedPair] = {}
         self._stats: dict[int, PairStat] = {}
         self._changed: set[int] = set()
+        self._has_forgotten = False
         self._known: tuple[KnownBlocks, list[int]] | None = None
         self.best_hash = b""
         """Tip that was found, where it is the best of all files by work; else empty."""
@@ -119,7 +120,7 @@ class ChainSource:
         low = chain.known_from
         if (
             _may_be_better(tree, on_chain, chain.tip_hash)
-            or (self._rooted is not None and low <= self._rooted.base_height)
+            or (self._rooted is not None and not _goes_on_from(chain, hashes, self._rooted.base_height))
             or low >= len(hashes)
             or bytes(hashes[low]) != chain.hashes[low].tobytes()
         ):
@@ -151,7 +152,8 @@ class ChainSource:
         """
         state = self._state
         best = tip_hash.hex() if tip_hash == self.best_hash else ""
-        if not self._changed and (state.tip_hash, state.generation) == (best, generation) and place is None:
+        is_kept = (state.tip_hash, state.generation) == (best, generation) and not self._has_forgotten
+        if is_kept and not self._changed and place is None:
             return
         state.tip_hash, state.generation = best, generation
         changed = self._changed
@@ -162,6 +164,7 @@ class ChainSource:
         state.scans = self._store.write_pairs(kept, state.scans)
         write_state(self.folder, self._place, state)
         self._changed.clear()
+        self._has_forgotten = False
 
     # ------------------------------------------------------------ scans
 
@@ -179,6 +182,7 @@ class ChainSource:
         for number in gone:
             del self._state.stats[number], self._state.scanned_ns[number], self._state.heights[number]
             self._pairs.pop(number, None)
+        self._has_forgotten |= bool(gone)
         return bool(gone)
 
     def _scan(self, numbers: list[int], advance: Callable[[int], None] = lambda n: None) -> None:
@@ -264,6 +268,13 @@ class ChainSource:
                 self._state.heights[number] = height_range(heights)
                 self._changed.add(number)
         return tree
+
+
+def _goes_on_from(chain: BestChain, hashes: NDArray[np.uint8], base_height: int) -> bool:
+    """The chain has the index's block at a snapshot's base, or is known from above it on."""
+    if chain.known_from > base_height:
+        return True
+    return chain.tip_height >= base_height and chain.hashes[base_height].tobytes() == bytes(hashes[base_height])
 
 
 def _may_be_better(tree: HeaderTree, on_chain: NDArray[np.bool_], tip_hash: bytes) -> bool:
