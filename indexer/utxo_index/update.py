@@ -59,7 +59,7 @@ _READ_AGAIN = 3
 @dataclass(frozen=True)
 class UpdateReport:
     """state: "nothing new", "updated", "rebuilt", or "stopped" before anything was committed. `from_height`: the tip
-    before; `fork_height`: the last block that stayed; `n_restored`: coins that had to be read again."""
+    before; `fork_height`: the last block that stayed; `n_restored`: coins that came back from undo data."""
 
     state: str
     tip_height: int
