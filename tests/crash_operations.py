@@ -64,8 +64,10 @@ from make_chain import Block  # noqa: E402
 from small_index import CUT, N_BLOCKS, busy_chain, observe, write_blocks  # noqa: E402
 from snapshot_followed import snapshot_of  # noqa: E402
 
+from utxo_index import snapshot_sort  # noqa: E402, F401  loaded when first needed: here, and not in every child
 from utxo_index.build import build_index  # noqa: E402
 from utxo_index.compact import compact_index  # noqa: E402
+from utxo_index.core_files import spent_coins_fns  # noqa: E402, F401  the same
 from utxo_index.errors import UtxoIndexError  # noqa: E402
 from utxo_index.repair import BlockFiles, repair_index  # noqa: E402
 from utxo_index.snapshot_root import SnapshotSource  # noqa: E402
