@@ -62,11 +62,15 @@ numba_cache.prepare()
 from index_rows import file_bytes  # noqa: E402
 from make_chain import Block  # noqa: E402
 from small_index import CUT, N_BLOCKS, busy_chain, observe, write_blocks  # noqa: E402
+from snapshot_followed import snapshot_of  # noqa: E402
 
+from utxo_index import snapshot_sort  # noqa: E402, F401  loaded when first needed: here, and not in every child
 from utxo_index.build import build_index  # noqa: E402
 from utxo_index.compact import compact_index  # noqa: E402
+from utxo_index.core_files import spent_coins_fns  # noqa: E402, F401  the same
 from utxo_index.errors import UtxoIndexError  # noqa: E402
 from utxo_index.repair import BlockFiles, repair_index  # noqa: E402
+from utxo_index.snapshot_root import SnapshotSource  # noqa: E402
 from utxo_index.tables import supply  # noqa: E402
 from utxo_index.tables.maintenance import Cut  # noqa: E402
 from utxo_index.tables.manifest import MANIFEST_NAME, read_manifest  # noqa: E402
@@ -134,6 +138,19 @@ def _prepare_chains(*files: list[Block], cut: Cut = SMALL, step_blocks: int = 2)
     return prepare
 
 
+def _prepare_from_snapshot(place: Path) -> None:
+    """Of a snapshot, updated beyond it; then the best chain leaves in the middle, and coins must be given back."""
+    write_blocks(place / "blocks", _CHAIN[:9])
+    source = snapshot_of(place / "utxo.dat", _CHAIN[8])
+    _build(place, snapshot=source, snapshot_only=True, with_scripts=True)
+    for blocks in (_CHAIN[:12], _TREE):
+        shutil.rmtree(place / "blocks")
+        write_blocks(place / "blocks", blocks)
+        if blocks is not _TREE:
+            _update(place)
+            _compact(place, full=True)
+
+
 def _prepare_damaged(place: Path) -> None:
     """An updated index in which one file of each kind is gone, or has a flipped bit."""
     chain = busy_chain(22)
@@ -169,6 +186,7 @@ OPERATIONS = {
     ),
     "reorg of the build": Operation(_prepare_chains(_CHAIN[:12], _TREE), _update, same_bytes=False),
     "reorg without the blocks": Operation(_prepare_chains(_CHAIN[:12], _RIVAL), _update, same_bytes=False),
+    "reorg from a snapshot": Operation(_prepare_from_snapshot, _update, same_bytes=False),
     "compact": Operation(
         _prepare_chains(_CHAIN[:7], _CHAIN, _CHAIN, cut=LARGE, step_blocks=1), _compact, same_bytes=False
     ),
@@ -185,7 +203,7 @@ OPERATIONS = {
 def content(place: Path) -> dict[str, str]:
     """SHA-256 of every file of the index, and of what lies beside it."""
     found = {name: hashlib.sha256(data).hexdigest() for name, data in file_bytes(place / "index").items()}
-    beside = sorted(path.name for path in place.iterdir() if path.name not in ("blocks", "index"))
+    beside = sorted(path.name for path in place.iterdir() if path.name not in ("blocks", "index", "utxo.dat"))
     return found | dict.fromkeys(beside, "beside")
 
 
@@ -244,7 +262,12 @@ def _fresh(place: Path, states: list[str]) -> list[str]:
     found = []
     for height in sorted({int(state.split()[1]) for state in states if state.startswith("tip ")}):
         fresh = place / "fresh"
-        options = {"with_utxos": utxos is not None, "with_scripts": utxos is not None and utxos.with_scripts}
+        options: dict[str, Any] = {
+            "with_utxos": utxos is not None,
+            "with_scripts": utxos is not None and utxos.with_scripts,
+        }
+        if manifest is not None and manifest.root is not None:
+            options["snapshot"] = SnapshotSource(place / "utxo.dat")
         build_index(place / "blocks", index_folder=fresh, stop_height=height, **(CUT | options))
         found.append(observe(fresh))
         shutil.rmtree(fresh)

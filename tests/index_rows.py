@@ -6,7 +6,7 @@ from pathlib import Path
 
 from truth import Truth
 
-from utxo_index.schema import TABLES
+from utxo_index.schema import TABLES, nullable_columns
 from utxo_index.tables.digest import RowDigest, ScriptDigest
 from utxo_index.tables.index import Index, open_index
 from utxo_index.tables.parquet_reader import VerifiedFile
@@ -61,7 +61,8 @@ def digests_now(index: Index) -> dict[str, str]:
     for table in index.manifest.tables:
         if table == "supply":
             continue
-        digest = RowDigest(TABLES[table])
+        with_nulls = index.manifest.root is not None
+        digest = RowDigest(TABLES[table], nullable_columns(table, with_nulls=with_nulls))
         for rows in index.read_rows(table, list(TABLES[table]), 0, index.tip_height + 1):
             digest.update([rows[name] for name in TABLES[table]])
         digests[table] = digest.hexdigest()

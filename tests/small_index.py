@@ -49,6 +49,6 @@ def all_answers(folder: Path) -> str:
     index = open_index(folder)
     names = [name for name in index.manifest.tables if name != "utxos" or index.has_utxos]
     seen: list[Any] = [rows_of(index, name) for name in names]
-    seen += [supply_of(index, height) for height in range(index.tip_height + 1)]
+    seen += [supply_of(index, height) for height in range(index.root_height, index.tip_height + 1)]
     seen += [index.height_of_hash(index.tip_hash), index.block_hash(0), index.n_coins, index.supply_sats]
     return f"tip {index.tip_height} {hashlib.sha256(repr((names, seen)).encode()).hexdigest()}"

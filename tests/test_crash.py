@@ -27,7 +27,7 @@ OPERATIONS = [
     "build", "build --rebuild", "build --add-utxos", "update", "reorg of updates", "reorg of the build", "compact",
     "compact --full", "repair",
 ]  # fmt: skip
-ONLY_SOAKED = ["build without utxos", "reorg without the blocks"]
+ONLY_SOAKED = ["build without utxos", "reorg without the blocks", "reorg from a snapshot"]
 TAKING_TURNS = ["build --add-utxos", "reorg of updates", "reorg of the build", "compact", "compact --full"]
 """Of these, all renames and syncs are tried of other two every day, and one call of each phase of the rest; of all
 others they are always tried."""

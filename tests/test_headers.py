@@ -18,6 +18,7 @@ from utxo_index.core_files.block_folder import open_block_folder
 from utxo_index.core_files.header_chain import (
     HeaderChain,
     bits_of_target,
+    bits_of_times,
     check_headers,
     hash_header,
     required_bits,
@@ -119,6 +120,7 @@ def test_required_targets_of_every_network(name: str) -> None:
     while len(bits) < len(times):
         bits.append(next_bits(chain, times, bits))
     assert required_bits(chain, np.array(times), np.array(bits)).tolist() == bits
+    assert bits_of_times(chain, np.array(times)).tolist() == bits
     assert len(set(bits)) > 3 or not chain.has_retargets
 
 

@@ -26,7 +26,6 @@ from utxo_index.backend import choose_backend
 from utxo_index.build import _root_supply, build_index
 from utxo_index.build_standing import BuildReport
 from utxo_index.cli.main import run
-from utxo_index.compact import compact_index
 from utxo_index.core_files.assumeutxo import known_snapshot, known_snapshots
 from utxo_index.core_files.best_chain import chain_of_headers
 from utxo_index.core_files.block_folder import BlockFolder, open_block_folder
@@ -39,7 +38,6 @@ from utxo_index.metrics.active_supply_mean import active_supply_mean
 from utxo_index.node.rpc_access import find_rpc_access
 from utxo_index.prices.load import load_prices
 from utxo_index.query import load_inputs
-from utxo_index.repair import BlockFiles, repair_index
 from utxo_index.snapshot_coins import SnapshotCoins
 from utxo_index.snapshot_root import SnapshotSource
 from utxo_index.snapshot_sort import sort_snapshot
@@ -47,7 +45,6 @@ from utxo_index.tables import commit_files
 from utxo_index.tables.headers_file import read_headers
 from utxo_index.tables.index import Index, open_index
 from utxo_index.tables.manifest import read_manifest
-from utxo_index.update import update_index
 from utxo_index.verify import CheckResult, Outside, verify_index
 
 CUT = {"threads": 2, "part_blocks": 96, "range_blocks": 16, "checkpoint_blocks": 200, "commit_bytes": 0}
@@ -621,23 +618,3 @@ def test_coinbases_that_were_repeated_are_no_coins(unpack, facts, tmp_path):
         assert (700 in found, 700 in supply[0]) == (bool(expected), bool(expected))
         assert np.array_equal(np.unique(found), supply[0])
         assert np.array_equal(supply[0], before if expected else before[before != 700])
-
-
-# ------------------------------------------------------------------ what such an index cannot have yet
-
-
-def test_update_compact_and_repair_say_that_they_do_not_know_snapshots(facts, unpack, headers_file, tmp_path):
-    told, place = facts(*SNAPSHOTS[1]), tmp_path / "index"
-    source = SnapshotSource(told["path"], expect_hash=told["txoutset_hash"], headers_file=headers_file)
-    build_index(None, index_folder=place, snapshot=source, snapshot_only=True, **CUT)
-    before = (place / "manifest.json").read_bytes()
-    blocks = unpack("main_xor")
-    for command in (
-        lambda: update_index(blocks, index_folder=place),
-        lambda: compact_index(place),
-        lambda: repair_index(place, BlockFiles(lambda: (blocks, None, None))),
-    ):
-        with pytest.raises(UsageError, match="begins with a snapshot") as caught:
-            command()
-        assert "--rebuild --snapshot" in str(caught.value)
-    assert (place / "manifest.json").read_bytes() == before

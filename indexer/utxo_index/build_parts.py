@@ -26,7 +26,8 @@ from .core_files.span_fns import (
     SPENT_SATS,
     UNSPENDABLE_SATS,
 )
-from .core_files.unspent import Resolver, UnspentRows
+from .core_files.unspent import Resolver
+from .core_files.unspent_rows import UnspentRows
 from .progress import Progress
 from .range_buffer import MOST_BYTES, RangeBuffer
 from .schema import UNKNOWN

@@ -18,6 +18,7 @@ from .progress import Progress, Quiet
 from .schema import BLOCKS_COLUMNS, SPENDS_COLUMNS, table_columns
 from .stopping import stopper
 from .tables.dead_rows import is_fresh
+from .tables.headers_file import read_headers
 from .tables.index import Index
 from .tables.key_fns import compute_keys
 from .tables.lock import IndexLock
@@ -25,6 +26,7 @@ from .tables.maintenance import Cut, next_draft
 from .tables.manifest import COMPLETE, Manifest, read_manifest
 from .tables.part_files import UtxoRows
 from .tables.replace_index import finish_replacement, replace_index
+from .tables.root_state import read_root_supply
 from .tables.updater import IndexUpdater, require_updatable
 from .tables.utxos_check import script_column
 from .tables.writer import IndexWriter
@@ -111,12 +113,14 @@ def _compact_fully(place: Path, threads: int, progress: Progress, should_stop: C
             notes=manifest.notes,
             with_utxos=utxos is not None,
             with_scripts=utxos is not None and utxos.with_scripts,
+            root=manifest.root,
             part_blocks=manifest.part_blocks,
             checkpoint_blocks=manifest.checkpoint_blocks,
             row_group_rows=manifest.row_group_rows,
         )
         writer.after_commit = stopper(should_stop)
         with writer:
+            _take_root(writer, index)
             progress.phase("Writing the tables anew", 0, writer.done_from)
             while (part := writer.next_part()) is not None:
                 blocks = _blocks(index, *part)
@@ -129,6 +133,16 @@ def _compact_fully(place: Path, threads: int, progress: Progress, should_stop: C
                     shutil.copytree(place / HEADERS_NAME, beside / HEADERS_NAME, dirs_exist_ok=True)
         replace_index(beside, place)
     return 1
+
+
+def _take_root(writer: IndexWriter, index: Index) -> None:
+    """What an index that begins with a snapshot knows of the snapshot's base. Raises IndexFolderError."""
+    headers = read_headers(index.folder, index.manifest)
+    if headers is None:
+        return
+    sats, coins = read_root_supply(index)
+    created = np.flatnonzero(coins).astype(np.int32)
+    writer.commit_root(headers, [created, sats[created], coins[created]])
 
 
 def _is_as_built(manifest: Manifest) -> bool:
@@ -146,7 +160,8 @@ def _remove_unless_same(folder: Path, manifest: Manifest) -> None:
         found = read_manifest(folder)
     except IndexFolderError:  # whatever is wrong with it, it is being written anew
         found = None
-    if found is None or found.state == COMPLETE or found.tip_hash != manifest.tip_hash:
+    is_same = found is not None and (found.tip_hash, found.root) == (manifest.tip_hash, manifest.root)
+    if found is None or found.state == COMPLETE or not is_same:
         shutil.rmtree(folder)
 
 

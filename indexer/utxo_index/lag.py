@@ -7,19 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .core_files.best_chain import BestChain, find_best_chain
-from .core_files.block_folder import BlockFolder, open_block_folder
-from .core_files.chain_source import ChainSource
-from .core_files.header_tree import add_headers, link_headers, scan_files
+from .core_files.block_folder import open_block_folder
+from .core_files.chain_source import ChainSource, RootedChain
 from .core_files.scan_state import HEADERS_NAME
-from .core_files.undo_pairing import pair_undo
-from .errors import IndexFolderError, UsageError
+from .errors import UsageError
 from .idle import nothing_new
 from .node.tip import NodeQuestion
-from .tables.headers_file import read_headers
 from .tables.index import Index
-from .tables.manifest import Root
-from .tables.manifest_text import REBUILD_FROM_SNAPSHOT
 
 
 @dataclass(frozen=True)
@@ -56,23 +50,13 @@ def measure_lag(
         return Lag(index.tip_height, index.tip_hash[::-1].hex())
     node_tip, _ = node.best_block(folder.chain) if node is not None else (None, None)
     hashes = index.block_column("hash")
-    if index.manifest.root is not None:
-        chain = _chain_from_root(index, index.manifest.root, folder, threads, node_tip)
-    else:
-        source = ChainSource(folder, index.folder / HEADERS_NAME, threads)
-        chain = source.best_chain(lambda: hashes, stop_height=None, node_tip=node_tip)
+    root = index.manifest.root
+    rooted = None if root is None else RootedChain(root.height, lambda: index.block_column("time_unix"))
+    source = ChainSource(folder, index.folder / HEADERS_NAME, threads, rooted)
+    chain = source.best_chain(lambda: hashes, stop_height=None, node_tip=node_tip)
     low, end = chain.known_from, min(chain.tip_height, index.tip_height) + 1
     wrong = np.flatnonzero((chain.hashes[low:end] != hashes[low:end]).any(axis=1))
     fork_height = low + int(wrong[0]) - 1 if len(wrong) else end - 1
     return Lag(
         chain.tip_height, chain.tip_hash[::-1].hex(), chain.tip_height - fork_height, index.tip_height - fork_height
     )
-
-
-def _chain_from_root(index: Index, root: Root, folder: BlockFolder, threads: int, node_tip: bytes | None) -> BestChain:
-    """The best chain that goes on from a snapshot; of its lower blocks the files need not have any."""
-    headers = read_headers(index.folder, index.manifest)
-    if headers is None:
-        raise IndexFolderError("the index keeps no headers", path=index.folder, remedy=REBUILD_FROM_SNAPSHOT)
-    tree = link_headers(folder, *add_headers(*scan_files(folder, threads, lambda n: None), headers))
-    return find_best_chain(tree, pair_undo(tree), base_hash=root.block_hash, node_tip=node_tip)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .core_files.range_reader import RangeColumns
 from .core_files.span_fns import BLOCK_ROW_COLUMNS
-from .core_files.unspent import UnspentRows
+from .core_files.unspent_rows import UnspentRows
 from .tables.durable_files import disk_errors, read_exactly
 
 MOST_BYTES = 128 << 20

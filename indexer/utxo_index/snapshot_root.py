@@ -145,7 +145,7 @@ def open_root(
             )
         nowhere = BlockFolder(source.path.parent, header.chain, bytes(XOR_KEY_BYTES), ())
         return root, chain_of_headers(folder or nowhere, headers)
-    rooted = link_headers(folder, *add_headers(*scans, headers))
+    rooted = link_headers(folder, *add_headers(*scans, headers.columns))
     chain = find_best_chain(
         rooted,
         pair_undo(rooted),

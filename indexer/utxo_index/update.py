@@ -5,9 +5,11 @@ commit) → new blocks in steps, each read, matched against the coins that are t
 commits of its own (`tables/maintenance.py`). Whenever it ends, the index is that of a tip it had on its way.
 
 Its content is then what a build from the same files would make. Where blocks must come off that the index cannot give
-back (below the tip of the build itself, or where deaths are folded), the coins they spent are read again from the
-abandoned blocks' undo data and the blocks that created them; where the abandoned blocks are not in the files any more,
-the index is built anew, beside.
+back (below the tip of the build itself, or where deaths are folded), the coins they spent are read from the abandoned
+blocks' undo data; where the abandoned blocks are not in the files any more, the index is built anew, beside.
+
+An index that begins with a snapshot goes back to the snapshot's base and no further, and is never built anew from here:
+that takes the snapshot. Its lower blocks need not be in the files, nor others that the node has pruned since.
 """
 
 from __future__ import annotations
@@ -25,22 +27,26 @@ from .build import build_index, chain_notes
 from .chains import Chain
 from .core_files.best_chain import BestChain
 from .core_files.block_folder import BlockFolder, open_block_folder
-from .core_files.chain_source import ChainSource
+from .core_files.chain_source import ChainSource, RootedChain
+from .core_files.header_tree import NO_FILE
 from .core_files.scan_state import HEADERS_NAME
-from .errors import BlockFileError, InputError, UndoFileError, UsageError
+from .errors import BlockFileError, ChainError, InputError, UndoFileError, UsageError
 from .node.tip import NodeQuestion
 from .progress import Progress, Quiet
 from .schema import TAIL_BLOCKS
 from .stopping import Stopped
-from .tables.maintenance import Cut, MaintenanceStopped, next_draft
+from .tables.maintenance import Cut, MaintenanceStopped, fold_deaths, next_draft
 from .tables.manifest import Manifest
+from .tables.manifest_text import REBUILD_FROM_SNAPSHOT
 from .tables.replace_index import finish_replacement
-from .tables.rollback import lowest_height, prepare_restore, prepare_rollback, step_end_below
+from .tables.restore import prepare_restore
+from .tables.rollback import lowest_height, prepare_rollback, step_end_above, step_end_below
 from .tables.updater import Draft, IndexUpdater, require_updatable
 from .update_steps import StepReader, step_heights
 
 MOST_RESTORED_BLOCKS = 2016
-"""Where more blocks than this must come off that the index cannot give back, building anew is not slower."""
+"""Where more blocks than this must come off that the index cannot give back, building anew is not slower. Where that
+cannot be done they come off in so many at a time: the coins they spent are in memory, some 100 bytes each."""
 
 _MOST_SMALL_FILES = 192
 """Up to so many files above the last whole part maintenance waits for new blocks; more come together only while a node
@@ -53,7 +59,7 @@ _READ_AGAIN = 3
 @dataclass(frozen=True)
 class UpdateReport:
     """state: "nothing new", "updated", "rebuilt", or "stopped" before anything was committed. `from_height`: the tip
-    before; `fork_height`: the last block that stayed; `n_restored`: coins that had to be read again."""
+    before; `fork_height`: the last block that stayed; `n_restored`: coins that came back from undo data."""
 
     state: str
     tip_height: int
@@ -96,7 +102,9 @@ def update_index(
 
     Raises
     ------
-    UtxoIndexError : any of its classes; what is committed stays.
+    UtxoIndexError : any of its classes; what is committed stays. SnapshotNeededError : the node has pruned blocks that
+        the index, which begins with a snapshot, does not have yet. ChainError : the best chain leaves that of such an
+        index below the snapshot, or where blocks to take back are not in the files any more.
     """
     started = time.monotonic()
     large_arrays.give_back()
@@ -113,12 +121,18 @@ def update_index(
     if problem is not None:
         progress.note(problem)
     before = manifest.tip_height
-    source = ChainSource(folder, place / HEADERS_NAME, threads)
-    job = _Update(place, manifest, folder, source, threads, not trust_blocks, cut or Cut(), step_blocks)
+    job = _Update(place, manifest, folder, threads, not trust_blocks, cut or Cut(), step_blocks)
     job.progress, job.on_commit, job.should_stop = progress, on_commit, should_stop
     try:
         job.run(stop_height, node_tip)
     except _NotRestorable as error:
+        if manifest.root is not None:
+            raise ChainError(
+                f"its blocks are off the best chain, and cannot be taken back ({error})",
+                path=place,
+                height=job.manifest.tip_height,
+                remedy=REBUILD_FROM_SNAPSHOT,
+            ) from error
         return _rebuild(job, error, manifest, stop_height, node, started)
     state = "updated" if job.n_commits else "stopped" if should_stop() else "nothing new"
     return _report(state, job, before, started)
@@ -140,7 +154,6 @@ class _Update:
         place: Path,
         manifest: Manifest,
         folder: BlockFolder,
-        source: ChainSource,
         threads: int,
         check_merkle: bool,
         cut: Cut,
@@ -155,7 +168,7 @@ class _Update:
         self.fork_height = self.manifest.tip_height
         self.n_commits = 0
         self.n_restored = 0
-        self._source = source
+        self._source: ChainSource
         self._threads = threads
         self._check_merkle = check_merkle
         self._cut = cut
@@ -163,6 +176,9 @@ class _Update:
 
     def run(self, stop_height: int | None, node_tip: bytes | None) -> None:
         with IndexUpdater.begin(self.place) as updater:
+            root = updater.manifest.root
+            rooted = None if root is None else RootedChain(root.height, updater.block_times)
+            self._source = ChainSource(self.folder, self.place / HEADERS_NAME, self._threads, rooted)
             for attempt in range(_READ_AGAIN):
                 try:
                     self._to_best_chain(updater, stop_height, node_tip)
@@ -197,36 +213,47 @@ class _Update:
         manifest = updater.manifest
         notes = _notes(manifest, chain)
         if manifest.tip_hash == chain.tip_hash and manifest.notes != notes:  # a rival of the tip came or went
-            updater.commit(Draft(replace(manifest, notes=notes), ()))
-            self.n_commits += 1
+            self._commit(updater, Draft(replace(manifest, notes=notes), ()))
 
     def _go_back(self, updater: IndexUpdater, chain: BestChain, fork_height: int) -> None:
         manifest = updater.manifest
         self.progress.note(f"Blocks {fork_height + 1:,}..{manifest.tip_height:,} are not on the best chain any more.")
         lowest = lowest_height(manifest)
         if fork_height >= lowest:
-            updater.commit(prepare_rollback(updater, step_end_below(updater, fork_height)))
-        else:
-            if lowest - fork_height > MOST_RESTORED_BLOCKS:
-                raise _NotRestorable(f"{lowest - fork_height:,} blocks must come off")
-            self._restore(updater, chain, fork_height, lowest)
-        self.n_commits += 1
+            height = step_end_below(updater, fork_height)
+            if not (chain.file_numbers[height + 1 : fork_height + 1] == NO_FILE).any():
+                self._commit(updater, prepare_rollback(updater, height))
+                return
+            # the step cannot be read again: its coins are restored, as where no list is left
+            lowest = step_end_above(updater, fork_height)
+            if lowest < manifest.tip_height:
+                self._commit(updater, prepare_rollback(updater, lowest))
+            self._commit(updater, fold_deaths(updater, lowest + 1))
+        if lowest - fork_height > MOST_RESTORED_BLOCKS and manifest.root is None:
+            raise _NotRestorable(f"{lowest - fork_height:,} blocks must come off")
+        while lowest > fork_height and not self.should_stop():
+            self._restore(updater, max(fork_height, lowest - MOST_RESTORED_BLOCKS), lowest)
+            lowest = lowest_height(updater.manifest)
 
-    def _restore(self, updater: IndexUpdater, chain: BestChain, fork_height: int, lowest: int) -> None:
-        """Coins that the abandoned blocks spent are read again."""
+    def _restore(self, updater: IndexUpdater, height: int, lowest: int) -> None:
+        """Coins that the abandoned blocks above `height` spent come back."""
         utxos = updater.manifest.utxos
         try:
-            abandoned = self._source.chain_of(bytes(updater.block_hashes()[lowest]))
+            abandoned = self._source.chain_of(updater.block_hashes, bytes(updater.block_hashes()[lowest]))
             reader = StepReader(abandoned, utxos, threads=1, check_merkle=self._check_merkle)
             try:
-                spent = reader.spent_below(fork_height + 1, lowest + 1)
-                draft = prepare_restore(updater, fork_height, spent, reader.read_coins)
+                spent = reader.spent_below(height + 1, lowest + 1)
+                draft = prepare_restore(updater, height, spent)
                 self.n_restored += len(spent.keys)
             finally:
                 reader.close()
         except InputError as error:
-            raise _NotRestorable(str(error)) from error
+            raise _NotRestorable(error.what_and_where()) from error
+        self._commit(updater, draft)
+
+    def _commit(self, updater: IndexUpdater, draft: Draft) -> None:
         updater.commit(draft)
+        self.n_commits += 1
 
     def _go_on(self, updater: IndexUpdater, chain: BestChain) -> None:
         manifest = updater.manifest
@@ -240,8 +267,7 @@ class _Update:
         try:
             for step in reader.steps(updater, heights):
                 draft = updater.prepare_step(step, notes=_notes(updater.manifest, chain))
-                updater.commit(draft)
-                self.n_commits += 1
+                self._commit(updater, draft)
                 tip = updater.manifest.tip_height
                 self.progress.advance(int(sizes[first_height : tip + 1].sum()), tip + 1 - first_height)
                 first_height = tip + 1
@@ -267,8 +293,7 @@ class _Update:
                 draft = next_draft(updater, self._cut, should_stop)
                 if draft is None:
                     return True
-                updater.commit(draft)
-                self.n_commits += 1
+                self._commit(updater, draft)
         except MaintenanceStopped:
             pass
         return False

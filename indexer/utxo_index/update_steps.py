@@ -1,4 +1,4 @@
-"""The blocks of an update, read and made into rows: steps upwards, and coins of abandoned blocks read again."""
+"""The blocks of an update, read and made into rows: steps upwards, and the coins that abandoned blocks spent."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .build_parts import blocks_columns, utxo_rows
 from .core_files.best_chain import BestChain
 from .core_files.block_folder import REINDEX
+from .core_files.header_tree import NO_FILE
 from .core_files.range_reader import CoinBuffer, CoinKeys, RangeColumns
 from .core_files.reader_pool import ReaderPool
 from .core_files.unspent import StepResolver
@@ -20,7 +21,7 @@ from .tables.key_fns import NOT_FOUND
 from .tables.maintenance import Cut
 from .tables.manifest import Manifest, UtxosEntry
 from .tables.part_files import UtxoRows
-from .tables.rollback import SpentCoins
+from .tables.restore import in_table_order
 from .tables.updater import IndexUpdater, StepRows
 
 
@@ -76,31 +77,22 @@ class StepReader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def spent_below(self, first_height: int, end_height: int) -> SpentCoins:
-        """Coins from below `first_height` that blocks [first_height, end_height) spend. Raises as `steps`."""
-        heights, keys = [np.zeros(0, np.int32)], [np.zeros(0, np.uint64)]
-        buffer = CoinBuffer(1)
-        for height in range(first_height, end_height):
-            columns = self._readers.read(height, height + 1, buffer)
-            if columns.coins is None:
-                continue
-            in_heights = columns.coins.in_heights[: columns.n_in]
-            below = in_heights < first_height
-            heights.append(in_heights[below])
-            keys.append(columns.coins.in_keys[: columns.n_in][below])
-        return SpentCoins.sorted(np.concatenate(heights), np.concatenate(keys))
+    def spent_below(self, first_height: int, end_height: int) -> UtxoRows:
+        """Coins from below `first_height` that blocks [first_height, end_height) spend, in table order.
 
-    def read_coins(self, coins: SpentCoins) -> Iterator[UtxoRows]:
-        """Rows of these coins, read from the blocks that created them. Raises as `steps`; ChainError if one lacks."""
+        All of it is from their undo data: the blocks that created these coins need not be there. Raises as `steps`;
+        ChainError where one of the blocks is in no file.
+        """
+        gone = np.flatnonzero(self._chain.file_numbers[first_height:end_height] == NO_FILE)
+        if len(gone):
+            raise ChainError("the block is not in the files any more", height=first_height + int(gone[0]))
+        with_scripts = self._resolver.with_scripts
         buffer = CoinBuffer(1)
-        blocks, first = np.unique(coins.heights, return_index=True)
-        ends = np.append(first[1:], len(coins.keys)).tolist()
-        for height, start, end in zip(blocks.tolist(), first.tolist(), ends, strict=False):
-            keys = coins.keys[start:end]
-            rows = self._resolver.pick(self._readers.read(height, height + 1, buffer), keys)
-            if len(rows.keys) != len(keys):
-                raise ChainError("coins that blocks spent are not among the block's outputs", height=height)
-            yield utxo_rows(rows, self._resolver.with_scripts)
+        pieces = [
+            utxo_rows(self._readers.read_spent(height, first_height, buffer), with_scripts)
+            for height in range(first_height, end_height)
+        ]
+        return in_table_order(pieces)
 
     def _rows(self, updater: IndexUpdater, columns: RangeColumns) -> StepRows:
         first_height = columns.first_height

@@ -17,6 +17,12 @@ from utxo_index.progress import Progress
 @index_option
 @node_options
 @chain_options
+@click.option(
+    "--headers",
+    "headers_file",
+    type=click.Path(path_type=Path),
+    help="Of an index of a snapshot: block headers up to its block, as for build.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Default: as build.")
 @click.option("--dry-run", is_flag=True, help="Only say what is damaged; exit code 5 if anything is.")
 @message_options
@@ -27,6 +33,7 @@ def repair(
     conf: Path | None,
     magic: str | None,
     chain: str | None,
+    headers_file: Path | None,
     threads: int | None,
     dry_run: bool,
     shown: Progress,
@@ -35,7 +42,8 @@ def repair(
 
     Every file is compared with its SHA-256. Block columns, checkpoints and keys are made again from the tables, all
     else from the node's block files: parts of blocks and spends from their own blocks, parts of utxos from the blocks
-    above them. Queries may go on meanwhile; an interrupted repair goes on when it is run again.
+    above them. Queries may go on meanwhile; an interrupted repair goes on when it is run again. Where the index begins
+    with a snapshot, parts of utxos with coins of the snapshot are not repaired.
     """
     from utxo_index import numba_cache
 
@@ -52,7 +60,7 @@ def repair(
         shown.note(node.origin)
         return node.blocks_folder, node.chain_name, node.magic
 
-    node = BlockFiles(find, threads if threads is not None else default_threads())
+    node = BlockFiles(find, threads if threads is not None else default_threads(), headers_file)
     report = repair_index(folder, node, only_look=dry_run, progress=shown, stop=StopAfterCommit(shown.note))
     shown.done()
     if dry_run:

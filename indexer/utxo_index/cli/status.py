@@ -73,10 +73,8 @@ def status(
             click.echo(f"{key:<{width}}  {_text(key, value)}")
     if check and (lag.blocks_off or lag.blocks_on > max_behind):
         off = f", {lag.blocks_off:,} blocks are not on the best chain any more" if lag.blocks_off else ""
-        from utxo_index.tables.manifest_text import REBUILD_FROM_SNAPSHOT
-
-        remedy = "Run `utxo-index update`" if opened.manifest.root is None else REBUILD_FROM_SNAPSHOT
-        raise IndexStaleError(f"{opened.folder}: the index is {lag.blocks_on:,} blocks behind{off}", remedy=remedy)
+        what = f"{opened.folder}: the index is {lag.blocks_on:,} blocks behind{off}"
+        raise IndexStaleError(what, remedy="Run `utxo-index update`")
 
 
 def _lag(index: Index, arguments: dict[str, Any]) -> Lag:

@@ -71,7 +71,8 @@ def find_best_chain(
     """The best chain, up to `stop_height` (inclusive), or the chain that ends with the block `tip_hash`.
 
     base_hash : a snapshot's base, in internal order: the chain goes on from there, and what is below need not be in the
-        files but for its headers (`add_headers`).
+        files but for its headers. Above it, too, blocks of which there are only the headers (`add_headers`) count as
+        connected.
     node_tip : hash of the node's own best block; where that is a connected block of these files, it is the tip.
     connected_roots : bool[tree.n_roots], which roots of a tree of some of the files are known to be connected; None:
         all
@@ -92,6 +93,7 @@ def find_best_chain(
     base = tree.genesis if base_hash is None else _base_entry(tree, base_hash)
     base_height = 0 if base_hash is None else int(tree.height[base])
     if base != tree.genesis:
+        has_undo |= tree.of_no_file
         below = _path_to(tree, base)
         has_undo[below] = True
         _refuse_other_base(tree, has_undo, base)

@@ -89,9 +89,10 @@ def _refuse_detached(tree: HeaderTree, pairing: UndoPairing, root: int, tip: int
     )
     tip_height = int(tree.height[tip])
     height = None
-    if tip_height == base_height or bip34_height(block_bytes(tree, tip)) == tip_height:
+    if tip_height == base_height or tree.of_no_file[tip] or bip34_height(block_bytes(tree, tip)) == tip_height:
         height = bip34_height(block_bytes(tree, root))  # else this chain's coinbases do not tell heights
-    if base_height and height is not None and height + _run_length(tree, root) - 1 <= base_height:
+    highest_stale = tip_height if tree.is_pruned else base_height
+    if base_height and height is not None and height + _run_length(tree, root) - 1 <= highest_stale:
         return  # a stale branch whose beginning was pruned
     below_tip = height is not None and height + _run_length(tree, root) - 1 <= tip_height
     if is_last_file and (behind_garbage or below_tip) and not _later_block_is_linked(tree, index, root):

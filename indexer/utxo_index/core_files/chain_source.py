@@ -5,6 +5,9 @@ files around the tip is made: those that changed, and those with blocks near the
 the look before, which saw all files, and must be on the chain that the index holds. Whatever such a tree cannot tell
 for sure (an unknown parent, a tip that does not go on from the one before, damage) a tree of all files does. So the
 answer is always the whole tree's.
+
+Where the index begins with a snapshot, the files need not go back to genesis: what is missing below the snapshot's
+base, and what the node has pruned since, the whole tree takes from the index's own chain.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +25,10 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .best_chain import BestChain, find_best_chain
 from .block_folder import BlockFolder
-from .header_tree import LEAST_SCANS, HeaderTree, KnownBlocks, NeedsWholeTree, link_headers, scan_pair
+from .header_chain import HeaderColumns, bits_of_times
+from .header_tree import LEAST_SCANS, HeaderTree, KnownBlocks, NeedsWholeTree, add_headers, link_headers, scan_pair
 from .header_tree_fns import UNLINKED, WORK_LIMBS, connect
+from .pruned_blocks import find_rooted_chain
 from .record_scan import BlkScan, RecordScan
 from .scan_state import PairStat, read_state, stat_files, stat_pairs, write_state
 from .scan_store import ScannedPair, ScanStore, height_range
@@ -39,11 +46,27 @@ _NOT_SEEN = -2
 Hashes = Callable[[], NDArray[np.uint8]]
 
 
-class ChainSource:
-    """Of one folder and one store. `threads` scan files at a time."""
+@dataclass(frozen=True)
+class RootedChain:
+    """The chain of an index that begins with a snapshot, of which the block files need not have all.
 
-    def __init__(self, folder: BlockFolder, store_place: Path, threads: int) -> None:
+    base_height : of the snapshot; times : gives int64[n], header times of the index's blocks, unix seconds
+    """
+
+    base_height: int
+    times: Callable[[], NDArray[np.int64]]
+
+
+class ChainSource:
+    """Of one folder and one store. `threads` scan files at a time.
+
+    rooted : for an index that begins with a snapshot
+    """
+
+    def __init__(self, folder: BlockFolder, store_place: Path, threads: int, rooted: RootedChain | None = None) -> None:
         self.folder = folder
+        self._rooted = rooted
+        self._headers: HeaderColumns | None = None
         self._place = store_place
         self._store = ScanStore(store_place)
         self._threads = threads
@@ -51,6 +74,7 @@ class ChainSource:
         self._pairs: dict[int, ScannedPair] = {}
         self._stats: dict[int, PairStat] = {}
         self._changed: set[int] = set()
+        self._has_forgotten = False
         self._known: tuple[KnownBlocks, list[int]] | None = None
         self.best_hash = b""
         """Tip that was found, where it is the best of all files by work; else empty."""
@@ -76,13 +100,12 @@ class ChainSource:
 
         Raises
         ------
-        ChainError, BlockFileError, UndoFileError, UsageError : as `scan_folder` and `find_best_chain`
+        ChainError, BlockFileError, UndoFileError, UsageError : as `scan_folder`, `known_end` and `find_best_chain`
         """
         self._look()
         chain = self._chain_of_part(index_hashes(), stop_height) if self._known is not None else None
         if chain is None or node_tip not in (None, chain.tip_hash):
-            tree = self._whole_tree()
-            chain = find_best_chain(tree, pair_undo(tree), stop_height=stop_height, node_tip=node_tip)
+            chain = self._chain_of_all(index_hashes, stop_height=stop_height, node_tip=node_tip)
         self.best_hash = b"" if chain.node_chose_tip or stop_height is not None else chain.tip_hash
         return chain
 
@@ -97,6 +120,7 @@ class ChainSource:
         low = chain.known_from
         if (
             _may_be_better(tree, on_chain, chain.tip_hash)
+            or (self._rooted is not None and not _goes_on_from(chain, hashes, self._rooted.base_height))
             or low >= len(hashes)
             or bytes(hashes[low]) != chain.hashes[low].tobytes()
         ):
@@ -104,10 +128,22 @@ class ChainSource:
         before = np.frombuffer(bytes.fromhex(self._state.tip_hash), np.uint8)
         return chain if (chain.hashes[low:] == before).all(axis=1).any() else None
 
-    def chain_of(self, tip_hash: bytes) -> BestChain:
+    def chain_of(self, index_hashes: Hashes, tip_hash: bytes) -> BestChain:
         """The chain that ends with a block, which need not be the best. Raises ChainError where it is not connected."""
-        tree = self._whole_tree()
-        return find_best_chain(tree, pair_undo(tree), tip_hash=tip_hash)
+        return self._chain_of_all(index_hashes, tip_hash=tip_hash)
+
+    def _chain_of_all(self, index_hashes: Hashes, **options: Any) -> BestChain:
+        """The chain of all files; `options` as of `find_best_chain`."""
+        if self._rooted is None:
+            tree = self._whole_tree()
+            return find_best_chain(tree, pair_undo(tree), **options)
+        hashes, times = index_hashes(), self._rooted.times()
+        headers = HeaderColumns(hashes, times, bits_of_times(self.folder.chain, times))
+        return find_rooted_chain(self._tree_above, headers, self._rooted.base_height, **options)
+
+    def _tree_above(self, headers: HeaderColumns) -> HeaderTree:
+        self._headers = headers
+        return self._whole_tree()
 
     def save(self, tip_hash: bytes, generation: int, place: Path | None = None) -> None:
         """Keep what was scanned, for an index that has this tip and generation, and nothing left to do for these files.
@@ -116,7 +152,8 @@ class ChainSource:
         """
         state = self._state
         best = tip_hash.hex() if tip_hash == self.best_hash else ""
-        if not self._changed and (state.tip_hash, state.generation) == (best, generation) and place is None:
+        is_kept = (state.tip_hash, state.generation) == (best, generation) and not self._has_forgotten
+        if is_kept and not self._changed and place is None:
             return
         state.tip_hash, state.generation = best, generation
         changed = self._changed
@@ -127,6 +164,7 @@ class ChainSource:
         state.scans = self._store.write_pairs(kept, state.scans)
         write_state(self.folder, self._place, state)
         self._changed.clear()
+        self._has_forgotten = False
 
     # ------------------------------------------------------------ scans
 
@@ -144,6 +182,7 @@ class ChainSource:
         for number in gone:
             del self._state.stats[number], self._state.scanned_ns[number], self._state.heights[number]
             self._pairs.pop(number, None)
+        self._has_forgotten |= bool(gone)
         return bool(gone)
 
     def _scan(self, numbers: list[int], advance: Callable[[int], None] = lambda n: None) -> None:
@@ -216,8 +255,12 @@ class ChainSource:
 
     def _tree(self, numbers: list[int], known: KnownBlocks | None) -> HeaderTree:
         pairs = [self._pairs[n] for n in numbers]
-        tree = link_headers(self.folder, [pair.blk for pair in pairs], [pair.rev for pair in pairs], known)
-        bounds = np.searchsorted(tree.file_index, np.arange(len(pairs) + 1)).tolist()
+        scans = [pair.blk for pair in pairs], [pair.rev for pair in pairs]
+        if known is None and self._headers is not None:
+            scans = add_headers(*scans, self._headers)
+        tree = link_headers(self.folder, *scans, known)
+        n_scans = len(scans[0])
+        bounds = np.searchsorted(tree.file_index, np.arange(n_scans - len(pairs), n_scans + 1)).tolist()
         for number, pair, first, end in zip(numbers, pairs, bounds[:-1], bounds[1:], strict=True):
             heights, work = tree.height[first:end], tree.work[first:end]
             if not np.array_equal(heights, pair.heights) or not np.array_equal(work, pair.work):
@@ -225,6 +268,13 @@ class ChainSource:
                 self._state.heights[number] = height_range(heights)
                 self._changed.add(number)
         return tree
+
+
+def _goes_on_from(chain: BestChain, hashes: NDArray[np.uint8], base_height: int) -> bool:
+    """The chain has the index's block at a snapshot's base, or is known from above it on."""
+    if chain.known_from > base_height:
+        return True
+    return chain.tip_height >= base_height and chain.hashes[base_height].tobytes() == bytes(hashes[base_height])
 
 
 def _may_be_better(tree: HeaderTree, on_chain: NDArray[np.bool_], tip_hash: bytes) -> bool:

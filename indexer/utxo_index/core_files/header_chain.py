@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,21 @@ from .record_scan import BLOCK_HEADER_BYTES, target_of_bits
 RETARGET_BLOCKS = 2016
 TARGET_SPACING_S = 600
 _TIMESPAN_S = RETARGET_BLOCKS * TARGET_SPACING_S
+
+
+class HeaderColumns(NamedTuple):
+    """What is known of headers of heights 0 … n - 1, each the child of the one before.
+
+    hashes : uint8[n, 32], internal order; times : int64[n], unix seconds; bits : int64[n], compact targets
+    """
+
+    hashes: NDArray[np.uint8]
+    times: NDArray[np.int64]
+    bits: NDArray[np.int64]
+
+    def below(self, end_height: int) -> HeaderColumns:
+        """Only heights [0, end_height)."""
+        return HeaderColumns(self.hashes[:end_height], self.times[:end_height], self.bits[:end_height])
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,11 @@ class HeaderChain:
     def tip_hash(self) -> bytes:
         """Internal order."""
         return bytes(self.hashes[-1])
+
+    @property
+    def columns(self) -> HeaderColumns:
+        """Without what a tree of headers has no use for."""
+        return HeaderColumns(self.hashes, self.times, _uint32(self.headers, 72))
 
     def height_of(self, block_hash: bytes) -> int | None:
         """Height of a block by its hash (internal order), None where it is not among these."""
@@ -128,6 +148,28 @@ def required_bits(chain: Chain, times: NDArray[np.int64], bits: NDArray[np.int64
         base = first if chain.retargets_from_first else last
         required[height] = retarget(chain, int(bits[base]), int(times[last] - times[first]))
     return required
+
+
+def bits_of_times(chain: Chain, times: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The compact targets of headers from genesis on that are a chain, int64[n], told by their times alone, int64[n].
+
+    Within a period there are two: what the retarget says, and where easy blocks are allowed, the limit.
+    """
+    limit_bits = bits_of_target(chain.pow_limit)
+    is_easy = np.zeros(len(times), np.bool_)
+    if chain.has_easy_blocks:
+        is_easy[1:] = np.diff(times) > 2 * TARGET_SPACING_S
+    bits = np.full(len(times), limit_bits, np.int64)
+    regular = limit_bits
+    for first in range(0, len(times), RETARGET_BLOCKS):
+        period = slice(first, first + RETARGET_BLOCKS)
+        if first:
+            base = first - RETARGET_BLOCKS if chain.retargets_from_first else first - 1
+            timespan_s = int(times[first - 1] - times[first - RETARGET_BLOCKS])
+            regular = retarget(chain, int(bits[base]), timespan_s)
+        bits[period] = np.where(is_easy[period], limit_bits, regular)
+        bits[first] = regular
+    return bits
 
 
 def retarget(chain: Chain, bits: int, timespan_s: int) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import BlockFileError, SnapshotNeededError
 from .block_folder import REINDEX, BlockFolder
-from .header_chain import HeaderChain
+from .header_chain import HeaderColumns
 from .header_tree_fns import UNLINKED, WORK_LIMBS, grow
 from .record_scan import BlkScan, RecordScan, scan_blk, scan_rev, target_of_bits
 
@@ -82,6 +82,17 @@ class HeaderTree:
             entries = entries[limb == limb.max()]
         return entries
 
+    @property
+    def of_no_file(self) -> NDArray[np.bool_]:
+        """bool[n], of which blocks only the headers are known, and not from the files; see `add_headers`."""
+        return np.array([s.number == NO_FILE for s in self.blk_scans])[self.file_index]
+
+    @property
+    def is_pruned(self) -> bool:
+        """A file is missing below the newest: the node has deleted it."""
+        numbers = [s.number for s in self.blk_scans if s.number != NO_FILE]
+        return len(numbers) < max(numbers) + 1
+
     def hash_hex(self, entry: int) -> str:
         """Display order."""
         return bytes(self.hashes[entry][::-1]).hex()
@@ -128,16 +139,17 @@ def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None
 
 
 def add_headers(
-    blk_scans: list[BlkScan], rev_scans: list[RecordScan], headers: HeaderChain
+    blk_scans: list[BlkScan], rev_scans: list[RecordScan], headers: HeaderColumns
 ) -> tuple[list[BlkScan], list[RecordScan]]:
     """The scans, and before them one of no file: the headers of blocks that no file has.
 
-    So the tree reaches down to genesis where a pruned node's files, or those above a snapshot, do not.
+    So the tree reaches down to genesis where a pruned node's files, or those above a snapshot, do not. These blocks
+    count as connected.
     """
     in_files = np.frombuffer(b"".join(s.hashes for s in blk_scans), np.uint8).reshape(-1, 32)
-    missing = _HashLookup(in_files)(headers.hashes) == UNLINKED
+    missing = HashLookup(in_files)(headers.hashes) == UNLINKED
+    parents = np.concatenate((np.zeros((1, 32), np.uint8), headers.hashes[:-1]))
     n = int(missing.sum())
-    rows = headers.headers[missing]
     nothing = array("q", bytes(8 * n))
     without_blocks = BlkScan(
         NO_FILE,
@@ -145,9 +157,9 @@ def add_headers(
         offsets=nothing,
         sizes=nothing,
         hashes=bytearray(headers.hashes[missing].tobytes()),
-        parents=bytearray(rows[:, 4:36].tobytes()),
-        times=array("I", rows[:, 68:72].tobytes()),
-        bits=array("I", rows[:, 72:76].tobytes()),
+        parents=bytearray(parents[missing].tobytes()),
+        times=array("I", headers.times[missing].astype(np.uint32).tobytes()),
+        bits=array("I", headers.bits[missing].astype(np.uint32).tobytes()),
         n_txs=array("I", bytes(4 * n)),
     )
     return [without_blocks, *blk_scans], [RecordScan(NO_FILE, 0), *rev_scans]
@@ -178,7 +190,7 @@ def link_headers(
 
     counts = [len(s.offsets) for s in blk_scans]
     file_index = np.repeat(np.arange(len(blk_scans), dtype=np.int32), counts)
-    entry_of = _HashLookup(hashes)
+    entry_of = HashLookup(hashes)
     first_copy = entry_of(hashes)
     parent = entry_of(parents)
     genesis = int(entry_of(np.frombuffer(folder.chain.genesis_hash, np.uint8).reshape(1, 32))[0])
@@ -216,7 +228,7 @@ def link_headers(
     )
 
 
-class _HashLookup:
+class HashLookup:
     """First entry of each hash, by sorting on 8 of its bytes (1 M entries: 0.1 s, and no Python object for each)."""
 
     def __init__(self, hashes: NDArray[np.uint8]) -> None:
@@ -270,7 +282,7 @@ class _Growing:
         for one whose parent was in these files: it is there no more."""
         orphans = np.flatnonzero((self._parent == UNLINKED) & (self._first_copy == np.arange(len(self._parent))))
         orphans = orphans[~np.isin(orphans, self.roots)]
-        lookup = _HashLookup(known.hashes)
+        lookup = HashLookup(known.hashes)
         found = lookup(hashes[orphans])
         if (found == UNLINKED).any() or (lookup(parents[orphans]) != UNLINKED).any():
             raise NeedsWholeTree

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .block_check import WalkedBlock, block_bytes, decode_undo_of
-from .header_tree import HeaderTree, NeedsWholeTree
+from .header_tree import NO_FILE, HeaderTree, NeedsWholeTree
 from .header_tree_fns import UNLINKED
 
 Outpoint = tuple[bytes, int]
@@ -14,8 +14,9 @@ Outpoint = tuple[bytes, int]
 def undo_is_of_block(tree: HeaderTree, entry: int, undo: bytes) -> bool:
     """Whether each coin of the undo data is what the block's input names: made at that height, with that value.
 
-    `undo` must have the block's shape. True also where it cannot be told: the block is not linked to genesis, or one
-    that made a coin is damaged (which the build names, if it gets that far).
+    `undo` must have the block's shape. True also where it cannot be told: the block is not linked to genesis, one that
+    made a coin is not in the files (a pruned node, or below a snapshot), or is damaged (which the build names, if it
+    gets that far).
     """
     height = int(tree.height[entry])
     if height == UNLINKED:
@@ -29,7 +30,7 @@ def undo_is_of_block(tree: HeaderTree, entry: int, undo: bytes) -> bool:
         for outpoint, (created_height, value_sats) in zip(_parts(data, span[1])[0], coins, strict=False):
             wanted.setdefault(created_height, {})[outpoint] = value_sats
     wanted.pop(0, None)  # undo data of an old Core, which has no heights
-    while wanted:
+    while wanted and tree.blk_scans[int(tree.file_index[entry])].number != NO_FILE:
         made = wanted.pop(int(tree.height[entry]), None)
         if made and not _makes(block_bytes(tree, entry), made):
             return False

@@ -44,6 +44,7 @@ from .span_fns import (
 from .span_loader import GAP_BYTES, SpanBytes, SpanLoader
 from .undo_checksum_fns import FINE, HEADER_BYTES, HEADER_CHANGED, WRONG_CHECKSUM, check_hashes
 from .undo_fns import MIN_COIN_BYTES
+from .unspent_rows import UnspentRows
 
 SPAN_BYTES = 4 << 20
 """A span's buffers stay in the second and third level of cache; 1 to 8 MiB measure the same, 16 MiB is slower."""
@@ -197,6 +198,47 @@ class RangeReader:
         spends = SpendRows(*columns)
         rows = coins.rows if coins is not None else None
         return RangeColumns(first_height, block_rows, ends - starts, spends, rows, int(counters[N_IN_ROWS]))
+
+    def read_spent(self, height: int, end_height: int, coins: CoinBuffer) -> UnspentRows:
+        """The coins created below `end_height` that the block at `height` spends, as its undo data tells them, in order
+        of its inputs. The reader must have been made with `coin_keys`, and `coins` is used up.
+
+        Raises
+        ------
+        BlockFileError, UndoFileError : damage, with file, byte and height.
+        """
+        from .spent_coins_fns import gather_spent, most_script_bytes  # only deep reorgs need these kernels
+
+        keys = self.coin_keys
+        if keys is None:
+            raise ValueError("the reader knows no keys of coins")
+        counters = np.zeros(4, np.int64)
+        with closing(self._loader.load([np.array([height])])) as spans:
+            span = next(iter(spans))
+            self._parse_span(span, height, np.zeros((1, BLOCK_ROW_COLUMNS), np.int64), counters, coins)
+            n_in, at, size = int(counters[N_IN_ROWS]), int(span.rev_offsets[0]), int(span.rev_sizes[0])
+            is_older = coins.rows.in_heights[:n_in] < end_height
+            n = int(np.count_nonzero(is_older))
+            rows = UnspentRows(
+                np.empty(n, np.int32),
+                np.empty(n, np.int64),
+                np.empty(n, np.bool_),
+                np.empty(n, np.uint8),
+                np.empty(32 * n, np.uint8),
+                np.empty(n, np.int32),
+                coins.rows.in_keys[:n_in][is_older],
+                np.empty(most_script_bytes(n, size) if keys.with_scripts else 0, np.uint8),
+                np.empty(n if keys.with_scripts else 0, np.int64),
+            )
+            if n:
+                written = gather_spent(
+                    span.blk, self.scratch.places.in_at, span.rev, at, end_height, keys.with_scripts,
+                    rows.created_height, rows.value_sats, rows.is_coinbase, rows.script_types, rows.txids, rows.vouts,
+                    rows.scripts, rows.script_ends,
+                )  # fmt: skip
+                if written != n:
+                    raise self._undo_error(height, "a coin's script cannot be decompressed", 0)
+        return rows._replace(scripts=rows.scripts[: int(rows.script_ends[-1]) if len(rows.script_ends) else 0])
 
     def close(self) -> None:
         self._loader.close()

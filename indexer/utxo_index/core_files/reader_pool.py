@@ -6,6 +6,7 @@ from collections import deque
 
 from .best_chain import BestChain
 from .range_reader import CoinBuffer, CoinKeys, RangeColumns, RangeReader
+from .unspent_rows import UnspentRows
 
 
 class ReaderPool:
@@ -19,6 +20,14 @@ class ReaderPool:
         reader = self._free.popleft()
         try:
             return reader.read(first_height, end_height, coins)
+        finally:
+            self._free.append(reader)
+
+    def read_spent(self, height: int, end_height: int, coins: CoinBuffer) -> UnspentRows:
+        """As `RangeReader.read_spent`."""
+        reader = self._free.popleft()
+        try:
+            return reader.read_spent(height, end_height, coins)
         finally:
             self._free.append(reader)
 

@@ -79,9 +79,9 @@ ERRORS = {
 
 _MOST_BYTE_ORDERED_VOUT = 16511  # up to here, VARINTs sort as numbers do
 _MOST_CODE = (1 << 32) - 1
-_LONG = 255
-_SCRIPT_SIZES = np.array([20, 20, 32, 32, 32, 32, *range(122), *[_LONG] * 128], np.uint8)
-"""Bytes of a compressed script by the first byte of its form; _LONG where the form has more bytes."""
+LONG_FORM = 255
+SCRIPT_SIZES = np.array([20, 20, 32, 32, 32, 32, *range(122), *[LONG_FORM] * 128], np.uint8)
+"""Bytes of a compressed script by the first byte of its form; LONG_FORM where the form has more bytes."""
 _TYPE_SHIFT = np.uint64(56)
 _VALUE_MASK = np.uint64((1 << 51) - 1)
 
@@ -119,9 +119,9 @@ def _coin_fields(buf, p, end):
     code, q = varint(buf, p)
     amount, r = varint(buf, q)
     form = load_u8(buf, r)
-    size = np.int64(_SCRIPT_SIZES[form])
+    size = np.int64(SCRIPT_SIZES[form])
     s = r + 1
-    if size == _LONG:
+    if size == LONG_FORM:
         form, s = varint(buf, r)
         if form < 0 or form > MAX_SCRIPT_BYTES + 6:
             return code, np.int64(-1), np.int64(-1), s, s
@@ -161,7 +161,7 @@ def _is_impossible(buf, end, code, value, form, script_at, p):
 
 
 @njit(nogil=True, forceinline=True)
-def _type_of(buf, form, p):
+def type_of_form(buf, form, p):
     """Code of the script type of a compressed script whose bytes are at p."""
     if form == 0:
         return np.int64(PUBKEYHASH)
@@ -173,7 +173,7 @@ def _type_of(buf, form, p):
 
 
 @njit(nogil=True, forceinline=True)
-def _write_script(buf, form, p, out, at):
+def write_script(buf, form, p, out, at):
     """CompactSize and bytes of the decompressed script to out[at:]; the end, or -1 where a key is not on the curve."""
     if form == 0:
         store_32(out, at, np.int64(0x14A97619))
@@ -215,7 +215,7 @@ def _emit(buf, txid_at, vout, code, value, form, script_at, with_stream, with_re
     if with_records:
         r = n * RECORD_BYTES
         copy_bytes(records, r, buf, txid_at, np.int64(32))
-        word = np.uint64(value) | (np.uint64(_type_of(buf, form, script_at)) << _TYPE_SHIFT)
+        word = np.uint64(value) | (np.uint64(type_of_form(buf, form, script_at)) << _TYPE_SHIFT)
         store_64(records, r + 32, np.int64(word))
         store_32(records, r + 40, code)
         store_32(records, r + 44, vout)
@@ -224,7 +224,7 @@ def _emit(buf, txid_at, vout, code, value, form, script_at, with_stream, with_re
         store_32(stream, at + 32, vout)
         store_32(stream, at + 36, code)
         store_64(stream, at + 40, value)
-        return _write_script(buf, form, script_at, stream, at + 48)
+        return write_script(buf, form, script_at, stream, at + 48)
     return at
 
 

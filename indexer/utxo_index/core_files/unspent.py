@@ -18,24 +18,7 @@ from .coin_fns import count_keys, gather_unspent, list_unspent
 from .pending_log import PendingLog
 from .range_reader import RangeColumns
 from .span_fns import CoinRows
-
-
-class UnspentRows(NamedTuple):
-    """Coins in order of (created_height, txid bytes, vout). One entry a coin.
-
-    txids : uint8[n·32], internal order; script_types : codes of `schema.SCRIPT_TYPES`; keys : uint64, odd
-    scripts, script_ends : bytes one behind the other, and where each ends; empty without `with_scripts`
-    """
-
-    created_height: NDArray[np.int32]
-    value_sats: NDArray[np.int64]
-    is_coinbase: NDArray[np.bool_]
-    script_types: NDArray[np.uint8]
-    txids: NDArray[np.uint8]
-    vouts: NDArray[np.int32]
-    keys: NDArray[np.uint64]
-    scripts: NDArray[np.uint8]
-    script_ends: NDArray[np.int64]
+from .unspent_rows import UnspentRows
 
 
 class StepCoins(NamedTuple):
@@ -148,18 +131,6 @@ class StepResolver(_Outputs):
         self._blocks[:n] = heights[own] - np.int32(columns.first_height)
         unspent = self._unspent_rows(columns, coins, n)
         return StepCoins(unspent, heights[~own], keys[~own])
-
-    def pick(self, columns: RangeColumns, keys: NDArray[np.uint64]) -> UnspentRows:
-        """The outputs of these keys, whether spent or not: uint64, in any order."""
-        coins = columns.coins
-        if coins is None:
-            raise ValueError("the range was read without coins")
-        n_blocks = len(columns.block_rows)
-        n_out = self._reserve_outputs(coins, n_blocks)
-        picked = np.flatnonzero(np.isin(coins.out_keys[:n_out], keys))
-        self._unspent[: len(picked)] = picked
-        ends = np.searchsorted(picked, coins.ends[:n_blocks]).astype(np.int64)
-        return self._gather(coins, columns.first_height, ends, len(picked))
 
 
 class Resolver(_Outputs):

@@ -14,7 +14,6 @@ from utxo_index.errors import IndexFolderError
 from utxo_index.tables.index import describe_progress
 from utxo_index.tables.lock import writer_of
 from utxo_index.tables.manifest import COMPLETE, Manifest, read_manifest
-from utxo_index.tables.manifest_text import REBUILD_FROM_SNAPSHOT
 
 _BYTES_PER_BLOCK_BYTE = 40
 """An index takes 2 to 3 % of the block files; exactly, `build --dry-run` says it."""
@@ -68,8 +67,7 @@ def _state(folder: Path, manifest: Manifest | None) -> Finding:
         return Finding("index", WARNING, f"{folder}: not finished: {describe_progress(manifest)}", "Run it", 8)
     missing = sorted(path for path in manifest.paths() if not (folder / path).is_file())
     if missing:
-        remedy = "Run `utxo-index repair`" if manifest.root is None else REBUILD_FROM_SNAPSHOT
-        return Finding("index", PROBLEM, f"{folder / missing[0]}: the file is missing", remedy, 5)
+        return Finding("index", PROBLEM, f"{folder / missing[0]}: the file is missing", "Run `utxo-index repair`", 5)
     return Finding("index", OK, f"{folder}: complete, tip {manifest.tip_height:,}")
 
 

@@ -7,6 +7,9 @@ Every file is compared with its SHA-256. What is damaged is made again, each ste
 * files of `utxos`, and lists and bitmaps of dead rows, from the block files: the blocks from the tip down to the lowest
   part that is touched are read, and these parts are written anew, with the coins that are alive.
 
+Where the index begins with a snapshot, coins from before it are in no block file that can be counted on: parts with
+such coins are not repaired (`snapshot_index.py`). All else is, as far as the node has the blocks.
+
 What comes out must have the digest of what was lost, or, where rows of `utxos` had died since, the coins of the supply
 vector at every height. So a repaired index has the content it had before.
 """
@@ -20,7 +23,7 @@ from pathlib import Path
 
 from utxo_index.chains import Chain
 from utxo_index.core_files.best_chain import BestChain, find_best_chain
-from utxo_index.core_files.block_folder import open_block_folder
+from utxo_index.core_files.block_folder import BlockFolder, open_block_folder
 from utxo_index.core_files.header_tree import scan_folder
 from utxo_index.core_files.undo_pairing import pair_undo
 from utxo_index.errors import UsageError
@@ -28,6 +31,7 @@ from utxo_index.progress import Progress, Quiet
 from utxo_index.repair.damaged_files import Damage, find_damage
 from utxo_index.repair.derived_files import repair_checkpoints, repair_columns, repair_keys
 from utxo_index.repair.history_files import repair_history
+from utxo_index.repair.snapshot_index import refuse_older_coins, repair_headers, repair_list, rooted_chain
 from utxo_index.repair.utxos_files import repair_utxos
 from utxo_index.stopping import StopAfterCommit
 from utxo_index.tables.replace_index import finish_replacement
@@ -47,10 +51,14 @@ class RepairReport:
 
 @dataclass(frozen=True)
 class BlockFiles:
-    """Where the block files are, asked for only where a repair needs them."""
+    """Where the block files are, asked for only where a repair needs them.
+
+    headers_file : headers up to a snapshot's base, where the index begins with one
+    """
 
     find: Callable[[], tuple[Path, str | None, bytes | None]]
     threads: int = 1
+    headers_file: Path | None = None
 
 
 def repair_index(
@@ -112,21 +120,39 @@ class _Repair:
         return self._done
 
     def _steps(self) -> None:
-        updater, damage = self._updater, self._damage
+        updater, damage, root = self._updater, self._damage, self._updater.manifest.root
         threads = self._node.threads
+        if damage.headers and root is not None:
+            folder = self._folder() if self._node.headers_file is None else None
+            self._did(repair_headers(updater, root, folder, self._node.headers_file, threads))
         for table in ("blocks", "spends"):
             for entry in damage.history[table]:
                 self._did(repair_history(updater, self._chain(), table, entry, threads, self._progress))
         if damage.columns:
             self._did(repair_columns(updater))
+        if damage.lists and root is not None:
+            self._lists()
         for height in damage.checkpoints:
             self._did(repair_checkpoints(updater, damage.checkpoints, height))
         if damage.touches_utxos:
+            if root is not None:
+                refuse_older_coins(updater, root, self._chain(), damage)
             parts = damage.touched_parts(updater)
             self._did(repair_utxos(updater, self._chain(), damage, parts, threads, self._progress))
         for file, keys in damage.keys:
             if file in updater.manifest.tables["utxos"].files:  # not written anew with its rows
                 self._did(repair_keys(updater, file, keys))
+
+    def _lists(self) -> None:
+        """Lists of dead rows without a row being written anew, and the keys they take."""
+        updater, damage = self._updater, self._damage
+        for file, keys in damage.keys:
+            if file not in damage.utxos:
+                self._did(repair_keys(updater, file, keys))
+        damage.keys = [pair for pair in damage.keys if pair[0] in damage.utxos]
+        for entry in damage.lists:
+            self._did(repair_list(updater, self._chain(), entry))
+        damage.lists = []
 
     def _did(self, what: str) -> None:
         self._done.append(what)
@@ -135,15 +161,24 @@ class _Repair:
     def _chain(self) -> BestChain:
         """The chain of the index in the block files. Raises InputError where its tip is not there any more."""
         if self._found is None:
-            manifest = self._updater.manifest
-            path, chain_name, magic = self._node.find()
-            folder = open_block_folder(path, chain_name, magic)
-            if folder.chain != manifest.chain:
-                raise UsageError(_other_chain(self._updater.folder, manifest.chain, folder.chain))
+            updater, threads = self._updater, self._node.threads
+            folder, root = self._folder(), updater.manifest.root
+            if root is not None:
+                self._found = rooted_chain(updater, root, self._damage, folder, threads, self._progress)
+                return self._found
             self._progress.phase("Reading headers", 0, len(folder.file_numbers), unit="files")
-            tree = scan_folder(folder, self._node.threads, lambda n: self._progress.advance(0, n))
-            self._found = find_best_chain(tree, pair_undo(tree), tip_hash=manifest.tip_hash)
+            tree = scan_folder(folder, threads, lambda n: self._progress.advance(0, n))
+            self._found = find_best_chain(tree, pair_undo(tree), tip_hash=updater.manifest.tip_hash)
         return self._found
+
+    def _folder(self) -> BlockFolder:
+        """The block files, of the index's network. Raises UsageError, InputError, NodeAccessError."""
+        manifest = self._updater.manifest
+        path, chain_name, magic = self._node.find()
+        folder = open_block_folder(path, chain_name, magic)
+        if folder.chain != manifest.chain:
+            raise UsageError(_other_chain(self._updater.folder, manifest.chain, folder.chain))
+        return folder
 
 
 def _other_chain(place: Path, of_index: Chain, of_files: Chain) -> str:

@@ -24,7 +24,7 @@ class Damage:
 
     `problems`: a line for each; `history`: of `blocks` and `spends`; `checkpoints`: heights; `utxos`: files of rows;
     `keys`: key files, with the files they are beside; `lists`: of deaths; `bitmap_parts`: first heights of parts whose
-    bitmaps are damaged.
+    bitmaps are damaged; `headers`: whether those are damaged that an index of a snapshot keeps.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -35,6 +35,7 @@ class Damage:
     keys: list[tuple[FileEntry, KeysEntry]] = field(default_factory=list)
     lists: list[DeathsEntry] = field(default_factory=list)
     bitmap_parts: list[int] = field(default_factory=list)
+    headers: bool = False
 
     @property
     def touches_utxos(self) -> bool:
@@ -64,6 +65,7 @@ def find_damage(folder: Path, manifest: Manifest, threads: int, progress: Progre
     wrong: set[str] = set()
     named = [(e.path, e.size_bytes, e.sha256) for e in entries]
     named += [(e.path, e.size_bytes, e.sha256) for e in keys] + [(e.path, e.size_bytes, e.sha256) for e in lists]
+    named += [(e.path, e.size_bytes, e.sha256) for e in ([manifest.headers] if manifest.headers else [])]
     progress.phase("Comparing files", sum(size for _, size, _ in named), len(named), unit="files")
     with ThreadPoolExecutor(threads) as pool:
         for (path, size_bytes, _), problem in zip(
@@ -73,6 +75,7 @@ def find_damage(folder: Path, manifest: Manifest, threads: int, progress: Progre
             if problem is not None:
                 wrong.add(path)
                 damage.problems.append(problem)
+    damage.headers = manifest.headers is not None and manifest.headers.path in wrong
     for name, found in damage.history.items():
         found += [entry for entry in manifest.tables[name].files if entry.path in wrong]
     damage.checkpoints = [e.end_height - 1 for e in manifest.tables["supply"].files if e.path in wrong]

@@ -14,7 +14,7 @@ from utxo_index.tables.block_columns import COLUMN_NAMES, encode_block_columns
 from utxo_index.tables.index import Index
 from utxo_index.tables.key_fns import compute_keys
 from utxo_index.tables.manifest import FileEntry, KeysEntry
-from utxo_index.tables.manifest_text import REBUILD
+from utxo_index.tables.manifest_text import REBUILD, REBUILD_FROM_SNAPSHOT
 from utxo_index.tables.parquet_reader import VerifiedFile
 from utxo_index.tables.part_files import part_span, prepare_keys
 from utxo_index.tables.supply import read_blocks
@@ -47,7 +47,9 @@ def repair_checkpoints(updater: IndexUpdater, damaged: list[int], height: int) -
     manifest = updater.manifest
     still_damaged = [each for each in damaged if each >= height]
     index = Index(updater.folder, without_checkpoints(manifest, still_damaged))
-    entry = updater.write_checkpoint(TipSupply.of(index, height))
+    is_base = manifest.root is not None and height == manifest.root.height
+    supply_there = _supply_at_base(updater, index, height) if is_base else TipSupply.of(index, height)
+    entry = updater.write_checkpoint(supply_there)
     supply = manifest.tables["supply"]
     old = next(each for each in supply.files if each.end_height - 1 == height)
     if entry.content_digest != old.content_digest:
@@ -56,6 +58,39 @@ def repair_checkpoints(updater: IndexUpdater, damaged: list[int], height: int) -
     tables = manifest.tables | {"supply": replace(supply, files=files)}
     updater.commit(Draft(replace(manifest, tables=tables), (entry.path,)))
     return f"supply at height {height:,}: from spends, {entry.rows:,} rows"
+
+
+def _supply_at_base(updater: IndexUpdater, index: Index, height: int) -> TipSupply:
+    """The supply at a snapshot's base, from which all others are told: here from a later one and the spends up to it.
+
+    index : without the checkpoints that are damaged; where no other is left, the coins at the tip are counted. Raises
+    IndexFolderError.
+    """
+    sats, coins = np.zeros(height + 1, np.int64), np.zeros(height + 1, np.int64)
+    files = index.manifest.tables["supply"].files
+    later_height = files[0].end_height - 1 if files else index.tip_height
+    if files:
+        later = TipSupply.of(index, later_height)
+        sats += later.value_sats[: height + 1]
+        coins += later.n_coins[: height + 1]
+    elif not index.has_utxos:
+        what = "cannot be repaired: no checkpoint of supply is whole, and the index has no coins"
+        raise IndexFolderError(what, path=updater.folder, remedy=REBUILD_FROM_SNAPSHOT)
+    else:
+        try:
+            whole = Index(updater.folder, updater.manifest)
+            for rows in whole.read_utxos(["created_height", "value_sats"], 0, height + 1):
+                np.add.at(sats, rows["created_height"], rows["value_sats"])
+                np.add.at(coins, rows["created_height"], 1)
+        except IndexFolderError as error:
+            error.remedy = REBUILD_FROM_SNAPSHOT
+            raise
+    columns = ["created_height", "value_sats", "n_coins"]
+    for rows in index.read_spends(columns, height + 1, later_height + 1):
+        old = rows["created_height"] <= height
+        np.add.at(sats, rows["created_height"][old], rows["value_sats"][old])
+        np.add.at(coins, rows["created_height"][old], rows["n_coins"][old])
+    return TipSupply(height, sats, coins)
 
 
 def repair_keys(updater: IndexUpdater, file: FileEntry, old: KeysEntry) -> str:

@@ -26,6 +26,7 @@ from utxo_index.progress import Progress
 from utxo_index.range_buffer import RangeBuffer
 from utxo_index.repair.damaged_files import Damage
 from utxo_index.schema import RANGE_BLOCKS
+from utxo_index.tables.coin_sums import CoinSums
 from utxo_index.tables.dead_rows import DeadRows
 from utxo_index.tables.maintenance import rows_by_part, write_bitmaps
 from utxo_index.tables.manifest import Deaths, FileEntry, KeysEntry, Manifest, TableEntry, UtxosEntry
@@ -45,9 +46,9 @@ def repair_utxos(
     try:
         for part in reader.parts(progress):
             heights = (part, min(part + manifest.part_blocks, manifest.tip_height + 1))
-            sums = _Sums(*heights)
+            sums = CoinSums(*heights)
             new[part] = updater.write_coins(heights, sums.of(reader.coins(part)))
-            sums.compare(updater)
+            sums.compare(updater.supply)
             reader.done(part)
     finally:
         reader.close()
@@ -103,31 +104,6 @@ def _check_digests(manifest: Manifest, damage: Damage, new: dict[int, tuple[File
         entry = new.get(old.first_height, (None, None))[0]
         if entry is not None and (entry.content_digest, entry.script_digest) != (old.content_digest, old.script_digest):
             raise ChainError("the block files do not say what was in utxos", height=old.first_height)
-
-
-class _Sums:
-    """Coins and satoshis by creation height in [first_height, end_height), of rows that stream by."""
-
-    def __init__(self, first_height: int, end_height: int) -> None:
-        self._first_height = first_height
-        self._sats = np.zeros(end_height - first_height, np.int64)
-        self._coins = np.zeros(end_height - first_height, np.int64)
-
-    def of(self, chunks: Iterator[UtxoRows]) -> Iterator[UtxoRows]:
-        for rows in chunks:
-            heights = np.asarray(rows.columns[0]) - self._first_height
-            np.add.at(self._sats, heights, np.asarray(rows.columns[1]))
-            np.add.at(self._coins, heights, 1)
-            yield rows
-
-    def compare(self, updater: IndexUpdater) -> None:
-        """Raises ChainError where they are not those of the supply at the tip."""
-        supply = updater.supply
-        heights = slice(self._first_height, self._first_height + len(self._sats))
-        wrong = (supply.value_sats[heights] != self._sats) | (supply.n_coins[heights] != self._coins)
-        if wrong.any():
-            height = self._first_height + int(np.flatnonzero(wrong)[0])
-            raise ChainError("the coins found in the block files are not those of the supply", height=height)
 
 
 class _PartsReader:

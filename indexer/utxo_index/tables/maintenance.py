@@ -65,7 +65,7 @@ def next_draft(updater: IndexUpdater, cut: Cut, should_stop: Callable[[], bool])
         return None
     end_height = (manifest.tip_height + 1 - cut.fold_depth_blocks) // cut.tail_blocks * cut.tail_blocks
     if any(entry.end_height <= end_height for entry in manifest.utxos.deaths.lists):
-        return _fold(updater, end_height)
+        return fold_deaths(updater, end_height)
     for part in _too_dead(manifest):
         return _drop(updater, part, should_stop)
     return None
@@ -142,7 +142,7 @@ def _stoppable(chunks: Iterator[Item], should_stop: Callable[[], bool]) -> Itera
 # ---------------------------------------------------------------- fold
 
 
-def _fold(updater: IndexUpdater, end_height: int) -> Draft:
+def fold_deaths(updater: IndexUpdater, end_height: int) -> Draft:
     """Lists below a height into the bitmaps, all in one file."""
     manifest, utxos = updater.manifest, updater.manifest.utxos
     if utxos is None or utxos.deaths is None:

@@ -39,7 +39,6 @@ from utxo_index.tables.manifest import (
     TableEntry,
     read_manifest,
 )
-from utxo_index.tables.manifest_text import REBUILD_FROM_SNAPSHOT
 from utxo_index.tables.parquet_writer import Column
 from utxo_index.tables.part_files import DEATHS_FOLDER, UtxoRows, part_span, prepare_file, prepare_utxos
 from utxo_index.tables.tip_supply import TipSupply
@@ -139,6 +138,10 @@ class IndexUpdater:
             self._hashes = Index(self.folder, self.manifest).block_column("hash")
         return self._hashes
 
+    def block_times(self) -> NDArray[np.int64]:
+        """int64[tip + 1], header times, unix seconds."""
+        return Index(self.folder, self.manifest).block_column("time_unix")
+
     def commit(self, draft: Draft) -> None:
         """Make a draft count. It must have been prepared on the manifest as it is."""
         manifest = replace(draft.manifest, generation=self.manifest.generation + 1)
@@ -156,8 +159,10 @@ class IndexUpdater:
     def write_table(self, table: str, heights: tuple[int, int], chunks: Iterable[Sequence[Column]]) -> FileEntry:
         """Write and flush one file of `blocks` or `spends` of these heights in the staging folder."""
         name = f"{table}-{part_span(*heights)}{self.mark}.parquet"
-        rows = self.manifest.row_group_rows
-        return prepare_file(self.staging, table, name, heights, chunks, row_group_rows=rows).entry
+        rows, with_nulls = self.manifest.row_group_rows, self.manifest.root is not None
+        return prepare_file(
+            self.staging, table, name, heights, chunks, row_group_rows=rows, with_nulls=with_nulls
+        ).entry
 
     def write_coins(self, heights: tuple[int, int], chunks: Iterable[UtxoRows]) -> tuple[FileEntry, KeysEntry]:
         """The same of `utxos`, with its key file."""
@@ -265,20 +270,15 @@ def require_updatable(folder: Path) -> Manifest:
         raise IndexUnfinishedError(f"{folder}: the index is not finished: {describe_progress(manifest)}")
     if manifest.utxos is not None and not manifest.utxos.is_complete:
         raise UsageError(f"{folder}: utxos are being added to it: finish that with `utxo-index build --add-utxos`")
-    if manifest.root is not None:
-        raise UsageError(
-            f"{folder}: the index begins with a snapshot, of height {manifest.root.height:,}; such an index is not "
-            "updated, compacted or repaired yet",
-            remedy=REBUILD_FROM_SNAPSHOT,
-        )
     return manifest
 
 
 def without_tip_checkpoint(manifest: Manifest) -> Manifest:
-    """Without the checkpoint at the tip, unless it stays as one of the multiples."""
+    """Without the checkpoint at the tip, unless it stays as one of the multiples, or as the base of a snapshot."""
     files = manifest.tables["supply"].files
     heights = ((entry, entry.end_height - 1) for entry in files)
-    kept = tuple(entry for entry, height in heights if height > 0 and height % manifest.checkpoint_blocks == 0)
+    size, base = manifest.checkpoint_blocks, manifest.root_height
+    kept = tuple(entry for entry, height in heights if height > 0 and (height % size == 0 or height == base))
     return replace(manifest, tables=manifest.tables | {"supply": TableEntry(kept)})
 
 
