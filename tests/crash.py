@@ -75,6 +75,7 @@ class Operations:
             [sys.executable, "-W", "error", script, work], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._places = 0
+        self._core = own_core()
 
     def __enter__(self) -> Operations:
         return self
@@ -117,6 +118,8 @@ class Operations:
             if "attached" not in attached:
                 os.kill(pid, signal.SIGKILL)
                 raise AssertionError(f"strace: {attached}")
+            for both in (pid, strace.pid):  # they take turns: on two cores each turn would wait for a wake-up
+                os.sched_setaffinity(both, {self._core})
             os.kill(pid, signal.SIGUSR1)
             answer = self._receive()
         return answer, log
@@ -136,6 +139,12 @@ class Operations:
         if not line:
             raise AssertionError("the process that runs operations is gone")
         return json.loads(line)  # type: ignore[no-any-return]
+
+
+def own_core() -> int:
+    """A core for this worker of a test run."""
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % len(cores)]
 
 
 def read_log(log: Path) -> Iterator[Call]:
