@@ -52,8 +52,12 @@ def without_blocks(files: dict[str, bytes | None]) -> dict[str, bytes]:
     return {name: content for name, content in kept.items() if content is not None}
 
 
-def sample(states: States, n: int, random_: random.Random) -> list[tuple[str, dict[str, bytes | None]]]:
-    return random_.sample(list(states.values()), min(n, len(states)))
+def check_some(case: Case, states: States, n: int, random_: random.Random) -> None:
+    """Make so many of these states real, and look."""
+    for how, state in random_.sample(list(states.values()), min(n, len(states))):
+        left = case.operations.place()
+        power_cut.write_state(state, left)
+        case.check_recovery(left, how)
 
 
 @needs_strace
@@ -62,10 +66,7 @@ def test_power_cut_at_any_moment(case_of, name):
     case = case_of(name)
     random_ = random.Random(SEED)
     states = states_after_cuts(case, case.start, random_)
-    for how, state in sample(states, len(states) if SOAK else N_CUTS, random_):
-        left = case.operations.place()
-        power_cut.write_state(state, left)
-        case.check_recovery(left, how)
+    check_some(case, states, len(states) if SOAK else N_CUTS, random_)
 
 
 @needs_strace
@@ -73,14 +74,11 @@ def test_power_cut_at_any_moment(case_of, name):
 def test_power_cut_again_in_the_run_that_continues(case_of, name):
     case = case_of(name)
     random_ = random.Random(SEED + 1)
-    for how, state in sample(states_after_cuts(case, case.start, random_), 20 if SOAK else 1, random_):
+    states = states_after_cuts(case, case.start, random_)
+    for _, state in random_.sample(list(states.values()), 20 if SOAK else 1):
         first = case.operations.place()
         power_cut.write_state(state, first)
-        states = states_after_cuts(case, first, random_)
-        for again, later in sample(states, 200 if SOAK else N_SECOND_CUTS, random_):
-            left = case.operations.place()
-            power_cut.write_state(later, left)
-            case.check_recovery(left, (how, again))
+        check_some(case, states_after_cuts(case, first, random_), 200 if SOAK else N_SECOND_CUTS, random_)
         shutil.rmtree(first)
 
 
@@ -92,10 +90,7 @@ def test_the_model_sees_what_syncs_are_for(case_of, kept):
     random_ = random.Random(SEED)
     states = states_after_cuts(case, case.start, random_, syncs=(kept,))
     with pytest.raises(AssertionError):
-        for how, state in sample(states, len(states), random_):
-            left = case.operations.place()
-            power_cut.write_state(state, left)
-            case.check_recovery(left, how)
+        check_some(case, states, len(states), random_)
 
 
 @needs_strace
