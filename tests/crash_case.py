@@ -1,4 +1,7 @@
-"""One operation to be killed: where it begins, what an undisturbed run of it goes through, and what must hold after."""
+"""One operation to be killed: where it begins, what an undisturbed run of it goes through, and what must hold after.
+
+UTXO_INDEX_SOAK asks for the long form; UTXO_INDEX_SOAK_SHARE=3/20 for the fourth twentieth of it only.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,17 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from crash import HAS_STRACE, OTHERS, SYNCS, WRITES, Call, Operations, Outcome
 
+T = TypeVar("T")
 SOAK = "UTXO_INDEX_SOAK" in os.environ
+SHARE = tuple(map(int, os.environ.get("UTXO_INDEX_SOAK_SHARE", "0/1").split("/")))
 SEED = int(os.environ.get("UTXO_INDEX_CRASH_SEED", time.time() // 86_400))
 OPERATIONS = [
     "build", "build --rebuild", "build --add-utxos", "update", "watch", "reorg of updates", "reorg of the build",
@@ -142,6 +148,13 @@ def all_files(place: Path) -> str:
                 content = bytes(len(content))
             digest.update(repr((str(path.relative_to(place)), len(content))).encode() + content)
     return digest.hexdigest()
+
+
+def some(things: Sequence[T], n: int, random_: random.Random) -> list[T]:
+    """So many by chance; in the long form all, or of each SHARE[1] the one with number SHARE[0]."""
+    if SOAK:
+        return list(things)[SHARE[0] :: SHARE[1]]
+    return random_.sample(things, min(n, len(things)))
 
 
 def errors_of(call: Call) -> list[str]:

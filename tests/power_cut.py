@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 _LINE = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += (-?\d+|\?)(?:<.*>)?(?: .*)?$")
@@ -234,20 +235,13 @@ class Disk:
         """As the running system sees it."""
         return self._left(lambda folder: folder.names, lambda file: bytes(file.data))
 
-    def states(self, random_: random.Random) -> Iterator[tuple[str, dict[str, bytes | None]]]:
+    def states(self, random_: random.Random, n_by_chance: int) -> Iterator[tuple[str, dict[str, bytes | None]]]:
         """Ways the disk may look if power goes now: {path: content, None for folders}, each with a name."""
         yield "only what is safe", self._left(lambda folder: folder.safe, lambda file: file.safe or b"")
         yield "all names, no unsafe data", self._left(lambda folder: folder.names, zeros)
         yield "all names, files cut short", self._left(lambda folder: folder.names, lambda file: b"")
-        yield (
-            "by chance",
-            self._left(
-                lambda folder: folder.some(lambda: random_.random() < 0.5),
-                lambda file: (
-                    random_.choice((zeros, torn))(file, random_) if random_.random() < 0.7 else file.safe or b""
-                ),
-            ),
-        )
+        for _ in range(n_by_chance):
+            yield "by chance", self._left(partial(_some_names, random_=random_), partial(_some_data, random_=random_))
 
     def _left(
         self, names_in: Callable[[Folder], dict[str, File | Folder]], data_in: Callable[[File], bytes]
@@ -267,7 +261,16 @@ class Disk:
         return found
 
 
-def zeros(file: File, _: random.Random | None = None) -> bytes:
+def _some_names(folder: Folder, random_: random.Random) -> dict[str, File | Folder]:
+    return folder.some(lambda: random_.random() < 0.5)
+
+
+def _some_data(file: File, random_: random.Random) -> bytes:
+    choice = random_.randrange(4)
+    return file.safe or b"" if choice == 0 else zeros(file) if choice == 1 else torn(file, random_)
+
+
+def zeros(file: File) -> bytes:
     """As long as it is to be, and nothing in it."""
     return bytes(len(file.data))
 

@@ -12,7 +12,7 @@ import random
 
 import pytest
 from crash import RENAMES, SYNCS, WRITES
-from crash_case import OPERATIONS, SEED, SOAK, errors_of, needs_strace
+from crash_case import OPERATIONS, SEED, SOAK, errors_of, needs_strace, some
 
 N_FAILED = 9
 """Calls that fail, one of each phase at most; of each operation."""
@@ -38,7 +38,7 @@ def test_the_disk_fails_at_any_call(case_of, name):
     random_ = random.Random(SEED)
     n_failed = 0
     calls = case.chosen(case.calls, (), random_)
-    for call in calls if SOAK else random_.sample(calls, min(N_FAILED, len(calls))):
+    for call in some(calls, N_FAILED, random_):
         for error in errors_of(call) if SOAK else [random_.choice(errors_of(call))]:
             n_failed += case.fail(call, error, case.start)
     assert n_failed
@@ -50,7 +50,7 @@ def test_a_disk_that_stays_full(case_of, name):
     case = case_of(name)
     random_ = random.Random(SEED)
     writes = [call for call in case.calls if call.name == "write"]
-    for call in random_.sample(writes, len(writes) if SOAK else 2):
+    for call in some(writes, 2, random_):
         place = case.operations.place()
         inject = f"{','.join(WRITES)}:error={errno.errorcode[errno.ENOSPC]}:when={call.nth}+"
         answer = case.operations.trace(case.name, place, copy=case.start, inject=inject).answer

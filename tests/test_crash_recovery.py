@@ -11,7 +11,7 @@ import shutil
 
 import pytest
 from crash import REMOVALS, RENAMES, SYNCS, Call
-from crash_case import OPERATIONS, SEED, SOAK, Case, errors_of, needs_strace
+from crash_case import OPERATIONS, SEED, SOAK, Case, errors_of, needs_strace, some
 
 N_FAILED = 3
 """Calls of a run that continues that fail."""
@@ -27,7 +27,7 @@ def first_deaths(case: Case, random_: random.Random) -> list[Call]:
     if not SOAK:
         return [random_.choice(case.calls[len(case.calls) // 4 : -len(case.calls) // 4])]
     by_phase = {call.phase: call for call in random_.sample(case.calls, len(case.calls))}
-    return list(by_phase.values())
+    return some(list(by_phase.values()), 1, random_)
 
 
 def test_killed_at_any_call_of_the_run_that_continues(case_of, name):
