@@ -11,11 +11,11 @@ import errno
 import random
 
 import pytest
-from crash import RENAMES, SYNCS, WRITES
-from crash_case import OPERATIONS, SEED, SOAK, errors_of, needs_strace, some
+from crash import READS, RENAMES, SYNCS, WRITES, Call
+from crash_case import OPERATIONS, SEED, SOAK, Case, errors_of, needs_strace, some
 
-N_FAILED = 9
-"""Calls that fail, one of each phase at most; of each operation."""
+N_FAILED, N_NOT_READ = 9, 12
+"""Calls that fail, one of each phase at most, and reads that do; of each operation."""
 
 pytestmark = pytest.mark.parametrize("name", OPERATIONS)
 
@@ -56,3 +56,43 @@ def test_a_disk_that_stays_full(case_of, name):
         answer = case.operations.trace(case.name, place, copy=case.start, inject=inject).answer
         assert (answer.get("error"), answer.get("exit_code")) == ("NoSpaceError", 7), (call, answer)
         case.check_recovery(place, call)
+
+
+def reads(case: Case, what: str) -> list[Call]:
+    """The calls by which the files of a run are opened and read."""
+    place = case.operations.place()
+    outcome = case.operations.trace_calls(case.name, place, READS, copy=case.start, what=what)
+    return [call for call in outcome.calls if not call.failed and call.paths and call.paths[-1].startswith(str(place))]
+
+
+def not_read(call: Call, random_: random.Random) -> str:
+    """What strace is to answer instead."""
+    errors = ["EIO", "EMFILE", "EACCES", "ENOENT"] if call.name == "openat" else ["EIO"]
+    return f"{call.name}:error={random_.choice(errors)}:when={call.nth}"
+
+
+@needs_strace
+def test_what_cannot_be_read_is_named(case_of, name):
+    """Block files, files of the index, folders: the error says which, or it does no harm."""
+    case = case_of(name)
+    random_ = random.Random(SEED)
+    for call in some(reads(case, "run"), N_NOT_READ, random_):
+        inject = not_read(call, random_)
+        place = case.operations.place()
+        answer = case.operations.trace_calls(case.name, place, READS, copy=case.start, inject=inject).answer
+        assert "answer" in answer or answer.get("exit_code") in (3, 4, 5, 6, 7), (call, inject, answer)
+        case.check_recovery(place, inject)
+
+
+@needs_strace
+def test_queries_that_cannot_read_give_no_number(case_of, name):
+    case = case_of(name)
+    random_ = random.Random(SEED)
+    place = case.operations.place()
+    sound = case.operations.do("observe", case.name, place, copy=str(case.start))
+    for call in some(reads(case, "observe"), N_NOT_READ, random_):
+        inject = not_read(call, random_)
+        outcome = case.operations.trace_calls(
+            case.name, case.operations.place(), READS, copy=case.start, inject=inject, what="observe"
+        )
+        assert outcome.answer.get("answer") in (sound, "IndexFolderError", "IndexReplacedError"), (inject, outcome)

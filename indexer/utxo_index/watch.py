@@ -53,7 +53,7 @@ class Watch:
         options: WatchOptions,
         *,
         on_update: Callable[[UpdateReport], None] = lambda report: None,
-        on_problem: Callable[[UtxoIndexError], None] = lambda error: None,
+        on_problem: Callable[[UtxoIndexError | OSError], None] = lambda error: None,
         progress: Progress | None = None,
     ) -> None:
         self._options = options
@@ -81,7 +81,7 @@ class Watch:
             try:
                 looked = _look(folder)
                 report = self._update()
-            except _PASSING as error:
+            except (*_PASSING, OSError) as error:
                 if isinstance(error, IndexLockedError) and not has_written:
                     raise
                 if str(error) != told:
