@@ -28,8 +28,10 @@ OPERATIONS = [
 ]  # fmt: skip
 if SOAK:
     OPERATIONS += ["build without utxos", "reorg without the blocks"]
-ONLY_SAMPLED = ["watch"]
-"""It is made of updates and reorgs: all renames and syncs of those are tried there."""
+TAKING_TURNS = [("reorg of updates", "reorg of the build"), ("build --rebuild", "compact --full")]
+ONLY_SAMPLED = ["watch", *(pair[SEED % 2] for pair in TAKING_TURNS)]
+"""Of these only one call of each phase is tried today, and a few more; of all others all renames and syncs. A watch is
+made of updates and reorgs, and each of a pair makes the calls of the other."""
 N_SAMPLED = 4
 """Calls of the less telling kinds that are tried beside one of each phase."""
 ERRORS = {
