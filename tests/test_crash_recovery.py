@@ -16,8 +16,10 @@ from crash_case import ONLY_SAMPLED, OPERATIONS, SEED, SOAK, Case, errors_of, ne
 N_FAILED = 3
 """Calls of a run that continues that fail."""
 
+ALIKE = ["build --rebuild", "build --add-utxos", "compact --full", "repair"]
+"""They go on as builds and updates do: of these a few calls are enough in `make test`, as of those whose turn it is
+not."""
 N_OF_SAMPLED = 15
-"""Calls of the others' kind, of an operation whose turn it is not."""
 
 N_DEATHS = 4
 """On the way to one index, in the test of several."""
@@ -41,7 +43,7 @@ def test_killed_at_any_call_of_the_run_that_continues(case_of, name):
         calls = case.undisturbed(left)
         killed_in = set()
         wanted = case.chosen(calls, (*RENAMES, *SYNCS, *REMOVALS), random_)
-        if case.name in ONLY_SAMPLED and not SOAK:
+        if case.name in (*ONLY_SAMPLED, *ALIKE) and not SOAK:
             wanted = random_.sample(wanted, min(N_OF_SAMPLED, len(wanted)))
         for call in wanted:
             case.check_recovery(case.kill(call, left), (death, call))

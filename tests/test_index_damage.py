@@ -28,7 +28,7 @@ from utxo_index.verify import verify_index
 SOAK = "UTXO_INDEX_SOAK" in os.environ
 SEED = int(os.environ.get("UTXO_INDEX_CRASH_SEED", time.time() // 86_400))
 BYTES_PER_FILE = 6
-N_FILES = 12
+N_FILES = 8
 """Of an index, that are damaged one at a time in tests that take long."""
 
 

@@ -20,7 +20,7 @@ from utxo_index_cpu_fallback import numpy_backend
 
 SOAK = "UTXO_INDEX_SOAK" in os.environ
 SEED = int(os.environ.get("UTXO_INDEX_CRASH_SEED", time.time() // 86_400))
-N_KILLS = 60 if SOAK else 3
+N_KILLS = 60 if SOAK else 2
 
 # many parts, so that there is something to lose at any moment
 BUILD = """
