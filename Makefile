@@ -59,8 +59,9 @@ test: lint
 	@$(BIN)/utxo-index warmup
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
 
-# Hours. UTXO_INDEX_SOAK asks for the long form, the others say how long; PYTEST="-k crash": only some of it.
-SOAK_TESTS := $(addprefix tests/test_,reorg_machine.py readers_and_writer.py crash.py random_kills.py index_damage.py \
+# Hours. UTXO_INDEX_SOAK asks for the long form, the others say how long; PYTEST="-k crash": only some of it;
+# UTXO_INDEX_SOAK_SHARE=3/20: of the kill tests the fourth twentieth.
+SOAK_TESTS := $(addprefix tests/test_,reorg_machine.py readers_and_writer.py crash.py crash_recovery.py power_cut.py random_kills.py index_damage.py \
 	repair.py damage.py fuzz.py)
 
 soak: lint

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import cuda_tools
 import emulator
 import pytest
 import stand_in_cupy
+from crash import HAS_STRACE, Operations
+from crash_case import Case
 from filelock import FileLock
 
 from utxo_index import numba_cache
@@ -84,6 +88,16 @@ def machine(emulated_kernels: emulator.Kernels, monkeypatch: pytest.MonkeyPatch)
     find_device.cache_clear()
     gc.collect()
     assert machine.used_bytes == 0, "memory of the card is not given back"
+
+
+@pytest.fixture(scope="session")
+def case_of() -> Iterator[Callable[[str], Case]]:
+    """`case_of("update")`: an operation to be killed, prepared once a run."""
+    if not HAS_STRACE:
+        pytest.fail("strace is not installed, and CI=true asks for every test")
+    in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # no power is cut but in a model
+    with tempfile.TemporaryDirectory(prefix="crash-", dir=in_memory) as work, Operations(Path(work)) as operations:
+        yield functools.cache(lambda name: Case.of(operations, name))
 
 
 @pytest.fixture(scope="session")

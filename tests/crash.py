@@ -26,6 +26,7 @@ SYNCS = ("fsync", "fdatasync")
 RENAMES = ("rename", "renameat", "renameat2")
 REMOVALS = ("unlink", "unlinkat", "rmdir")
 OTHERS = ("mkdir", "ftruncate")
+READS = ("openat", "read", "pread64", "preadv2", "lseek", "newfstatat", "getdents64")
 CALLS = (*WRITES, *SYNCS, *RENAMES, *REMOVALS, *OTHERS)
 
 _CALL = re.compile(r"^(?:\[pid +\d+\] |\d+ +)?(\w+)\((.*)$")
@@ -75,6 +76,7 @@ class Operations:
             [sys.executable, "-W", "error", script, work], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._places = 0
+        self._core = own_core()
 
     def __enter__(self) -> Operations:
         return self
@@ -99,15 +101,30 @@ class Operations:
 
     def trace(self, operation: str, place: Path, *, copy: Path, inject: str | None = None) -> Outcome:
         """Run an operation on a copy of a folder under strace. `inject` : as strace's -e inject=… takes it."""
-        options = ["-s", "0", "-e", f"trace={','.join(CALLS)}"]
+        return self.trace_calls(operation, place, CALLS, copy=copy, inject=inject)
+
+    def trace_calls(
+        self,
+        operation: str,
+        place: Path,
+        names: tuple[str, ...],
+        *,
+        copy: Path,
+        inject: str | None = None,
+        what: str = "run",
+    ) -> Outcome:
+        """The same of other system calls, and of other requests."""
+        options = ["-s", "0", "-e", f"trace={','.join(names)}"]
         if inject is not None:
             options += ["-e", f"inject={inject}"]
-        answer, log = self.log(operation, place, options, copy=copy)
-        return Outcome(answer, list(read_log(log)))
+        answer, log = self.log(operation, place, options, copy=copy, what=what)
+        return Outcome(answer, list(read_log(log, names)))
 
-    def log(self, operation: str, place: Path, options: list[str], *, copy: Path) -> tuple[dict[str, Any], Path]:
+    def log(
+        self, operation: str, place: Path, options: list[str], *, copy: Path, what: str = "run"
+    ) -> tuple[dict[str, Any], Path]:
         """Run an operation under strace with these options; the child's answer, and the log."""
-        pid = self._send("run", operation, place, copy=str(copy), traced=True)
+        pid = self._send(what, operation, place, copy=str(copy), traced=True)
         log = place.with_name(place.name + ".strace")
         options = [*options, "-y", "-e", "signal=none"]
         with subprocess.Popen(
@@ -117,6 +134,8 @@ class Operations:
             if "attached" not in attached:
                 os.kill(pid, signal.SIGKILL)
                 raise AssertionError(f"strace: {attached}")
+            for both in (pid, strace.pid):  # they take turns: on two cores each turn would wait for a wake-up
+                os.sched_setaffinity(both, {self._core})
             os.kill(pid, signal.SIGUSR1)
             answer = self._receive()
         return answer, log
@@ -138,12 +157,18 @@ class Operations:
         return json.loads(line)  # type: ignore[no-any-return]
 
 
-def read_log(log: Path) -> Iterator[Call]:
-    """The calls of a strace log."""
+def own_core() -> int:
+    """A core for this worker of a test run."""
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % len(cores)]
+
+
+def read_log(log: Path, names: tuple[str, ...] = CALLS) -> Iterator[Call]:
+    """The calls of a strace log that have one of these names."""
     counts: Counter[str] = Counter()
     for line in log.read_text(errors="surrogateescape").splitlines():
         match = _CALL.match(line)
-        if match is None or match[1] not in CALLS:
+        if match is None or match[1] not in names:
             continue
         counts[match[1]] += 1
         paths = tuple(a or b for a, b in _QUOTED.findall(match[2]) if a or b)

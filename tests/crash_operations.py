@@ -18,6 +18,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -59,15 +60,20 @@ from utxo_index import numba_cache  # noqa: E402
 
 numba_cache.prepare()
 
+import encodings.ascii  # noqa: E402,F401  (these: what a run imports on its way; else each child would)
+
+import filelock  # noqa: E402,F401
+import numpy.ma  # noqa: E402,F401
+import pyarrow.compute  # noqa: E402,F401
 from index_rows import file_bytes  # noqa: E402
 from make_chain import Block  # noqa: E402
 from small_index import CUT, N_BLOCKS, busy_chain, observe, write_blocks  # noqa: E402
 from snapshot_followed import snapshot_of  # noqa: E402
 
-from utxo_index import snapshot_sort  # noqa: E402, F401  loaded when first needed: here, and not in every child
+from utxo_index import snapshot_sort, watch  # noqa: E402, F401  loaded when first needed: here, and not in every child
 from utxo_index.build import build_index  # noqa: E402
 from utxo_index.compact import compact_index  # noqa: E402
-from utxo_index.core_files import spent_coins_fns  # noqa: E402, F401  the same
+from utxo_index.core_files import prevouts, spent_coins_fns  # noqa: E402, F401  the same
 from utxo_index.errors import UtxoIndexError  # noqa: E402
 from utxo_index.repair import BlockFiles, repair_index  # noqa: E402
 from utxo_index.snapshot_root import SnapshotSource  # noqa: E402
@@ -79,6 +85,7 @@ from utxo_index.update import update_index  # noqa: E402
 supply.CHECKPOINTS_PER_COMMIT = 2  # more commits
 SMALL = Cut(tail_blocks=3, fold_depth_blocks=6)
 LARGE = Cut(tail_blocks=64, fold_depth_blocks=1000)
+watch.LOOK_S = watch._FIRST_RETRY_S = 0.002
 _PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, ctypes.c_ulong(-1)
 
 
@@ -170,6 +177,52 @@ def _prepare_damaged(place: Path) -> None:
 _CHAIN = busy_chain(17)
 _RIVAL = busy_chain(13, start=_CHAIN[:11], salt=1)
 _TREE = list(dict.fromkeys(_CHAIN[:12] + _RIVAL))
+_WATCHED = {_CHAIN[10].hash: _CHAIN[:12], _CHAIN[11].hash: _TREE}
+"""What the node's files become once the index has this tip: a block more, then a reorg."""
+
+
+class _Follower(watch.Watch):
+    """A watch whose node goes on whenever the index has caught up, and which ends with the last of `_WATCHED`."""
+
+    def __init__(self, place: Path) -> None:
+        update = {"blocks_folder": place / "blocks", "index_folder": place / "index", "cut": LARGE, "step_blocks": 1}
+        node = {"chain_name": None, "magic": None}
+        self._place = place
+        self._problems: list[UtxoIndexError] = []
+        options = watch.WatchOptions(update | node, lambda chain: None)
+        super().__init__(options, on_problem=self._problems.append)
+
+    def follow(self) -> str:
+        self.run()
+        if len(self._problems) > 1:
+            raise self._problems[-1]
+        return "tried again" if self._problems else "done"
+
+    def _update(self) -> Any:
+        try:
+            return super()._update()
+        except UtxoIndexError as error:
+            if self._problems:  # it does not pass
+                self._problems.append(error)
+                self.stop()
+            raise
+
+    def _wait_for_change(self, *looked: Any) -> None:
+        manifest = read_manifest(self._place / "index")
+        if manifest is None or manifest.tip_hash not in _WATCHED:
+            self.stop()
+        else:  # by another process: the node's writes are none of ours, and are not killed at
+            files = f"{self._place}/later/{list(_WATCHED).index(manifest.tip_hash)}/."
+            subprocess.run(["cp", "-r", files, self._place / "blocks"], check=True)
+        super()._wait_for_change(*looked)
+
+
+def _prepare_watched(place: Path) -> None:
+    _prepare_chains(_CHAIN[:10], _CHAIN[:11], _CHAIN[:11], cut=LARGE)(place)
+    (place / "later").mkdir()
+    for number, blocks in enumerate(_WATCHED.values()):
+        write_blocks(place / "later" / str(number), blocks)
+
 
 OPERATIONS = {
     "build": Operation(_prepare_blocks, _build),
@@ -194,6 +247,7 @@ OPERATIONS = {
         _prepare_chains(_CHAIN[:8], _CHAIN[:12], _CHAIN[:12]), lambda place: _compact(place, full=True)
     ),
     "repair": Operation(_prepare_damaged, _repair, same_bytes=False),
+    "watch": Operation(_prepare_watched, lambda place: _Follower(place).follow(), same_bytes=False),
 }
 
 
@@ -230,8 +284,8 @@ def _prepare(request: dict[str, Any]) -> object:
 
 
 def _run(request: dict[str, Any]) -> object:
-    OPERATIONS[request["operation"]].run(Path(request["place"]))
-    return "done"
+    answer = OPERATIONS[request["operation"]].run(Path(request["place"]))
+    return answer if isinstance(answer, str) else "done"
 
 
 def _record(request: dict[str, Any]) -> object:
@@ -282,11 +336,11 @@ def _recover(request: dict[str, Any]) -> object:
     return {"before": before, "after": observe(place / "index"), "content": content(place), "unnamed": unnamed(place)}
 
 
-def _watch(request: dict[str, Any]) -> object:
+def _observe(request: dict[str, Any]) -> object:
     return observe(Path(request["place"]) / "index")
 
 
-REQUESTS = {"prepare": _prepare, "run": _run, "record": _record, "recover": _recover, "observe": _watch}
+REQUESTS = {"prepare": _prepare, "run": _run, "record": _record, "recover": _recover, "observe": _observe}
 
 
 def _child(request: dict[str, Any], answers: socket.socket) -> None:

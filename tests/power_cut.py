@@ -1,7 +1,9 @@
 """What may be on the disk after a power cut, derived from a strace log of the run with all data in it.
 
 A model of a file system that promises no more than POSIX does: what is written to a file is safe once the file is
-synced, a name once its folder is. Everything else may be there, be missing, or (data) be zeros.
+synced, a name once its folder is. Everything else may be there, be missing, or (data) be zeros or torn: of each sector
+what was written, what was there before, or zeros. Of several changes of names in one folder any may be there without
+the others; only a rename within it is there or not as a whole.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 _LINE = re.compile(r"^(?:\d+ +)?(\w+)\((.*)\) += (-?\d+|\?)(?:<.*>)?(?: .*)?$")
@@ -30,10 +33,36 @@ class File:
     safe: bytes | None = None
 
 
+SECTOR = 512
+
+
 @dataclass(eq=False)
 class Folder:
+    """`tied`: names that a rename changed together, since the last sync."""
+
     names: dict[str, File | Folder] = field(default_factory=dict)
     safe: dict[str, File | Folder] = field(default_factory=dict)
+    tied: list[set[str]] = field(default_factory=list)
+
+    def tie(self, *names: str) -> None:
+        together = set(names).union(*(group for group in self.tied if group & set(names)))
+        self.tied = [group for group in self.tied if not group & together] + [together]
+
+    def some(self, keeps_safe: Callable[[], bool]) -> dict[str, File | Folder]:
+        """As it may look when each change of it since the last sync may have been lost."""
+        found = dict(self.names)
+        changed = {
+            name for name in self.names.keys() | self.safe.keys() if self.names.get(name) is not self.safe.get(name)
+        }
+        groups = [group for group in self.tied if group & changed]
+        groups += [{name} for name in sorted(changed.difference(*groups))]
+        for group in groups:
+            if keeps_safe():
+                for name in group:
+                    found.pop(name, None)
+                    if name in self.safe:
+                        found[name] = self.safe[name]
+        return found
 
 
 @dataclass
@@ -44,10 +73,14 @@ class _Open:
 
 
 class Disk:
-    """Folder `root`, as it is in a log: paths outside of it are left alone. Begins with everything of `start` safe."""
+    """Folder `root`, as it is in a log: paths outside of it are left alone. Begins with everything of `start` safe.
 
-    def __init__(self, root: str, start: Path) -> None:
+    `syncs`: whether a sync makes files, and folders, safe; that it does not shows what syncs are for.
+    """
+
+    def __init__(self, root: str, start: Path, *, syncs: tuple[type, ...] = (File, Folder)) -> None:
         self._root = root
+        self._syncs = syncs
         self._top = self._load(start)
         self._open: dict[int, _Open] = {}
 
@@ -156,15 +189,20 @@ class Disk:
         self._write(opened, bytes(source.data[offset : offset + n_bytes]), n_bytes, None)
 
     def _sync(self, node: File | Folder) -> None:
+        if not isinstance(node, self._syncs):
+            return
         if isinstance(node, File):
             node.safe = bytes(node.data)
         else:
             node.safe = dict(node.names)
+            node.tied.clear()
 
     def _rename(self, source: str, target: str, *, exchange: bool) -> None:
         (from_folder, moved), (to_folder, there) = self._entry(source), self._entry(target)
         if moved is None:
             raise AssertionError(f"{source} was renamed and never made")
+        if from_folder is to_folder:
+            to_folder.tie(os.path.basename(source), os.path.basename(target))
         to_folder.names[os.path.basename(target)] = moved
         if exchange and there is not None:
             from_folder.names[os.path.basename(source)] = there
@@ -195,44 +233,58 @@ class Disk:
 
     def now(self) -> dict[str, bytes | None]:
         """As the running system sees it."""
-        return self._left(lambda _: False, lambda _: "data")
+        return self._left(lambda folder: folder.names, lambda file: bytes(file.data))
 
-    def states(self, random_: random.Random) -> Iterator[tuple[str, dict[str, bytes | None]]]:
+    def states(self, random_: random.Random, n_by_chance: int) -> Iterator[tuple[str, dict[str, bytes | None]]]:
         """Ways the disk may look if power goes now: {path: content, None for folders}, each with a name."""
-        yield "only what is safe", self._left(lambda _: True, lambda _: "safe")
-        yield "all names, no unsafe data", self._left(lambda _: False, lambda _: "zeros")
-        yield "all names, files cut short", self._left(lambda _: False, lambda _: "empty")
-        yield (
-            "by chance",
-            self._left(lambda _: random_.random() < 0.5, lambda _: random_.choice(("safe", "zeros", "empty", "data"))),
-        )
+        yield "only what is safe", self._left(lambda folder: folder.safe, lambda file: file.safe or b"")
+        yield "all names, no unsafe data", self._left(lambda folder: folder.names, zeros)
+        yield "all names, files cut short", self._left(lambda folder: folder.names, lambda file: b"")
+        for _ in range(n_by_chance):
+            yield "by chance", self._left(partial(_some_names, random_=random_), partial(_some_data, random_=random_))
 
-    def _left(self, keeps_safe: Callable[[str], bool], data: Callable[[str], str]) -> dict[str, bytes | None]:
+    def _left(
+        self, names_in: Callable[[Folder], dict[str, File | Folder]], data_in: Callable[[File], bytes]
+    ) -> dict[str, bytes | None]:
         found: dict[str, bytes | None] = {}
 
         def visit(folder: Folder, path: str) -> None:
-            if folder.names == folder.safe or not keeps_safe(path):
-                names = folder.names
-            else:
-                names = folder.safe
-            for name, node in names.items():
+            for name, node in names_in(folder).items():
                 place = f"{path}{name}"
                 if isinstance(node, Folder):
                     found[place] = None
                     visit(node, place + "/")
                 else:
-                    found[place] = self._content(node, data(place))
+                    found[place] = bytes(node.data) if node.safe == node.data else data_in(node)
 
         visit(self._top, "")
         return found
 
-    @staticmethod
-    def _content(node: File, how: str) -> bytes:
-        if node.safe == node.data or how == "data":
-            return bytes(node.data)
-        if how == "safe":
-            return node.safe or b""
-        return bytes(len(node.data)) if how == "zeros" else b""
+
+def _some_names(folder: Folder, random_: random.Random) -> dict[str, File | Folder]:
+    return folder.some(lambda: random_.random() < 0.5)
+
+
+def _some_data(file: File, random_: random.Random) -> bytes:
+    choice = random_.randrange(4)
+    return file.safe or b"" if choice == 0 else zeros(file) if choice == 1 else torn(file, random_)
+
+
+def zeros(file: File) -> bytes:
+    """As long as it is to be, and nothing in it."""
+    return bytes(len(file.data))
+
+
+def torn(file: File, random_: random.Random) -> bytes:
+    """Each sector as it was written, as it was before, or zeros; sometimes not to its end."""
+    size = random_.choice((len(file.data), random_.randrange(len(file.data) + 1)))
+    before = (file.safe or b"").ljust(size, b"\0")
+    share = random_.random()  # of sectors that came to the disk
+    pieces = [
+        bytes(file.data[at : at + SECTOR]) if random_.random() < share else before[at : at + SECTOR]
+        for at in range(0, size, SECTOR)
+    ]
+    return b"".join(pieces)[:size]
 
 
 def write_state(state: dict[str, bytes | None], place: Path) -> None:

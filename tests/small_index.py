@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
 from index_rows import rows_of, supply_of
 from make_chain import Block, FilePair, Output, pay, spending_chain, write_folder
 
+from utxo_index.build import build_index
 from utxo_index.errors import UtxoIndexError
 from utxo_index.tables.index import open_index
+from utxo_index.tables.maintenance import Cut
+from utxo_index.tables.manifest import read_manifest
+from utxo_index.update import update_index
 
-N_BLOCKS = 12
+N_BLOCKS, N_LONG = 12, 26
 CUT: dict[str, Any] = {"part_blocks": 6, "range_blocks": 3, "checkpoint_blocks": 5, "commit_bytes": 1}
+SMALL_CUT = Cut(tail_blocks=3, fold_depth_blocks=8)
 
 
 def busy_chain(n_blocks: int, *, start: list[Block] | None = None, salt: int = 0) -> list[Block]:
@@ -34,6 +40,21 @@ def write_blocks(path: Path, chain: list[Block]) -> Path:
     """The chain's blocks in two pairs of files."""
     half = len(chain) // 2
     return write_folder(path, [FilePair.of(*chain[:half]), FilePair.of(*chain[half:])])
+
+
+def write_index(place: Path, how: str) -> Path:
+    """`blocks` and `index` in a folder: "built", or "updated": with a tail, lists of deaths and bitmaps of them."""
+    chain = busy_chain(N_LONG)
+    n_built = N_LONG if how == "built" else 11
+    write_blocks(place / "blocks", chain[:n_built])
+    build_index(place / "blocks", index_folder=place / "index", with_scripts=True, **CUT)
+    for n in (15, N_LONG - 1, N_LONG) if how == "updated" else ():
+        shutil.rmtree(place / "blocks")
+        write_blocks(place / "blocks", chain[:n])
+        update_index(place / "blocks", index_folder=place / "index", cut=SMALL_CUT, step_blocks=2)
+    deaths = read_manifest(place / "index").utxos.deaths  # type: ignore[union-attr]
+    assert (deaths is not None and deaths.lists != () and deaths.folded is not None) == (how == "updated")
+    return place
 
 
 def observe(folder: Path) -> str:

@@ -65,6 +65,7 @@ ENDINGS = [
     (errors.IndexStaleError("2 blocks"), 8, "Error: 2 blocks"),
     (OSError(errno.ENOSPC, "No space left on device", "x"), 7, "Error: x: No space left on device"),
     (OSError(errno.EROFS, "Read-only file system", "x"), 7, "Error: x: Read-only file system"),
+    (OSError(errno.EIO, "Input/output error", "x"), 7, "Error: x: Input/output error"),
     (KeyboardInterrupt(), 130, "Interrupted."),
     (click.Abort(), 130, "Interrupted."),
     (BrokenPipeError(), 141, ""),

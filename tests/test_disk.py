@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -14,18 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bad_disk import SMALL_BYTES, Meddler, limit_file_size, mounted, needs_root, run_command
 from index_rows import file_bytes
 from make_chain import FilePair, spending_chain, write_folder
 from small_index import CUT, N_BLOCKS, all_answers, busy_chain, write_blocks
 
 from utxo_index import build as build_module
-from utxo_index import progress
 from utxo_index.build import build_index
 from utxo_index.errors import IndexLockedError, NoSpaceError, UtxoIndexError
 from utxo_index.tables.index import open_index
 from utxo_index.tables.lock import IndexLock
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 
 
 @pytest.fixture(scope="module")
@@ -43,20 +40,8 @@ def whole(blocks) -> dict[str, bytes]:
 @pytest.fixture
 def small_disk() -> Iterator[tuple[Path, int]]:
     """A file system of a few dozen kB."""
-    size_bytes = 96 << 10
-    with tempfile.TemporaryDirectory() as place:
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", place])
-        if mounted.returncode:
-            pytest.skip("this container may not mount")
-        try:
-            yield Path(place), size_bytes
-        finally:
-            subprocess.run(["umount", place], check=True)
-
-
-def run_command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-c", "from utxo_index.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, **options)
+    with mounted(SMALL_BYTES) as place:
+        yield place, SMALL_BYTES
 
 
 # ------------------------------------------------------------------ full
@@ -91,10 +76,6 @@ def test_full_disk_and_then_room(small_disk, blocks, whole):
     with pytest.raises(NoSpaceError):
         build_index(blocks, index_folder=place, rebuild=True, **CUT)
     assert all_answers(place) == answers
-
-
-def limit_file_size(n_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
 
 
 @pytest.mark.parametrize("n_bytes", [0, 1000, 4000])
@@ -170,25 +151,6 @@ def test_another_owner(closed, code, text):
 
 
 # ------------------------------------------------------------------ files that change while they are read
-
-
-class Meddler(progress.Quiet):
-    """Does something to the files once so many blocks are read."""
-
-    def __init__(self, after_blocks: int, action) -> None:
-        self.left = after_blocks
-        self.action = action
-        self.reading = False
-
-    def phase(self, name: str, total_bytes: int, total_blocks: int, *, unit: str = "blocks") -> None:
-        self.reading = name == "Reading blocks"
-
-    def advance(self, n_bytes: int, n_blocks: int) -> None:
-        if self.reading:
-            self.left -= n_blocks
-            if self.left <= 0 and self.action is not None:
-                self.action()
-                self.action = None
 
 
 @pytest.mark.parametrize("name", ["blk00000.dat", "rev00000.dat"])

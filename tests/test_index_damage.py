@@ -10,29 +10,38 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from index_rows import file_bytes
-from small_index import CUT, N_BLOCKS, all_answers, busy_chain, write_blocks
+from small_index import CUT, N_LONG, SMALL_CUT, all_answers, busy_chain, write_blocks, write_index
 
 from utxo_index.build import build_index
+from utxo_index.compact import compact_index
 from utxo_index.errors import IndexFolderError, UtxoIndexError
 from utxo_index.tables.manifest import MANIFEST_NAME, read_manifest
+from utxo_index.update import update_index
 from utxo_index.verify import verify_index
 
 SOAK = "UTXO_INDEX_SOAK" in os.environ
 SEED = int(os.environ.get("UTXO_INDEX_CRASH_SEED", time.time() // 86_400))
-BYTES_PER_FILE = 16
+BYTES_PER_FILE = 6
+N_FILES = 8
+"""Of an index, that are damaged one at a time in tests that take long."""
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory) -> Path:
+def built(tmp_path_factory) -> Path:
     """A folder with `blocks` and `index`, which nobody changes for good."""
-    place = tmp_path_factory.mktemp("sound")
-    write_blocks(place / "blocks", busy_chain(N_BLOCKS))
-    build_index(place / "blocks", index_folder=place / "index", with_scripts=True, **CUT)
-    return place
+    return write_index(tmp_path_factory.mktemp("built"), "built")
+
+
+@pytest.fixture(scope="module", params=["built", "updated"])
+def sound(request, built, tmp_path_factory) -> Path:
+    """The same, or an index that was updated."""
+    return built if request.param == "built" else write_index(tmp_path_factory.mktemp("updated"), "updated")
 
 
 def offsets(size: int, random_: random.Random) -> list[int]:
@@ -56,12 +65,19 @@ def answer_or_error(index: Path) -> str | IndexFolderError:
         return error
 
 
-def build_error(*arguments, **options) -> UtxoIndexError | None:
+def error_of(action: Callable[[], object]) -> UtxoIndexError | None:
     try:
-        build_index(*arguments, **options)
+        action()
     except UtxoIndexError as error:
         return error
     return None
+
+
+def write_on(blocks: Path, index: Path, full: bool) -> None:
+    """Have most files of an index read and written anew."""
+    if full:
+        compact_index(index, full=True)
+    update_index(blocks, index_folder=index, cut=SMALL_CUT, step_blocks=2)
 
 
 def test_a_flipped_bit_is_never_a_number(sound):
@@ -101,7 +117,7 @@ def test_verify_names_the_file_of_any_flipped_bit(sound):
 def test_other_files_than_expected(sound, tmp_path, how):
     answers = all_answers(sound / "index")
     names = [name for name in file_bytes(sound / "index") if name != MANIFEST_NAME]
-    for name in names:
+    for name in names if SOAK else random.Random(SEED).sample(names, N_FILES):
         index = tmp_path / name.replace("/", "-")
         shutil.copytree(sound / "index", index)
         path = index / name
@@ -120,9 +136,42 @@ def test_other_files_than_expected(sound, tmp_path, how):
         shutil.rmtree(index)
 
 
-def test_damage_of_an_unfinished_build_is_not_built_upon(sound, tmp_path):
+@pytest.mark.parametrize("full", [False, True], ids=["update", "compact --full"])
+def test_damage_is_not_written_on(tmp_path, full):
+    """What updates, reorgs and compactions write anew from files of the index is right, or is not written."""
+    write_index(tmp_path, "updated")
+    chain = busy_chain(N_LONG)
+    rival = busy_chain(N_LONG + 3, start=chain[:-2], salt=1)
+    write_blocks(tmp_path / "blocks", list(dict.fromkeys(chain + rival)))
+    build_index(tmp_path / "blocks", index_folder=tmp_path / "fresh", with_scripts=True, **CUT)
+    answers = all_answers(tmp_path / "fresh")
+    random_ = random.Random(SEED)
+    refused = set()
+    names = sorted(read_manifest(tmp_path / "index").paths())
+    for name in names if SOAK else random_.sample(names, N_FILES):
+        content = (tmp_path / "index" / name).read_bytes()
+        for at in random_.sample(range(len(content)), min(len(content), 20 if SOAK else 1)):
+            index, bit = tmp_path / "damaged", random_.randrange(8)
+            shutil.copytree(tmp_path / "index", index)
+            flip(index / name, at, bit)
+            error = error_of(partial(write_on, tmp_path / "blocks", index, full))
+            if error is not None:
+                refused.add(name)
+                assert error.exit_code == 5, (name, at, bit)
+                assert None not in (error.path, error.remedy), (name, at, bit)
+            else:
+                found = answer_or_error(index)
+                failed = [result for result in verify_index(index, threads=1) if not result.passed]
+                assert found == answers or isinstance(found, IndexFolderError), (name, at, bit)
+                assert not failed or any(Path(name).name in result.detail for result in failed), (name, at, bit)
+            shutil.rmtree(index)
+    assert refused or not SOAK
+
+
+def test_damage_of_an_unfinished_build_is_not_built_upon(built, tmp_path):
     """The pending log and the parts that wait for the rest: going on is refused, or ends with the same bytes."""
-    whole = file_bytes(sound / "index")
+    whole = file_bytes(built / "index")
+    options = {"with_scripts": True, **CUT}
 
     class Enough(Exception):
         pass
@@ -141,7 +190,7 @@ def test_damage_of_an_unfinished_build_is_not_built_upon(sound, tmp_path):
 
     half = tmp_path / "half"
     with pytest.raises(Enough):
-        build_index(sound / "blocks", index_folder=half, with_scripts=True, stop=StopAfter(), **CUT)
+        build_index(built / "blocks", index_folder=half, stop=StopAfter(), **options)
     assert read_manifest(half).state == "building"
     random_ = random.Random(SEED)
     refused = set()
@@ -151,16 +200,16 @@ def test_damage_of_an_unfinished_build_is_not_built_upon(sound, tmp_path):
             place = tmp_path / "place"
             shutil.copytree(half, place)
             flip(place / name, k, random_.randrange(8))
-            error = build_error(sound / "blocks", index_folder=place, with_scripts=True, **CUT)
+            error = error_of(partial(build_index, built / "blocks", index_folder=place, **options))
             if error is not None:
                 refused.add(name)
                 assert error.exit_code == 5, (name, k, error)
                 assert str(place) in str(error)
             else:
-                built = file_bytes(place)
-                assert built.keys() == whole.keys()
+                found = file_bytes(place)
+                assert found.keys() == whole.keys()
                 # not read again by the build itself, and found by whoever reads them
-                assert [n for n in built if built[n] != whole[n]] in ([], [name]), (name, k)
+                assert [n for n in found if found[n] != whole[n]] in ([], [name]), (name, k)
                 assert name.startswith("keys/"), (name, k)
             shutil.rmtree(place)
     assert refused >= {name for name in file_bytes(half) if not name.startswith("keys/")}

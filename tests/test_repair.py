@@ -11,49 +11,25 @@ from pathlib import Path
 
 import pytest
 from index_rows import file_bytes
-from make_chain import Block, FilePair, write_folder
-from small_index import CUT, all_answers, busy_chain
+from small_index import CUT, N_LONG, SMALL_CUT, all_answers, busy_chain, write_blocks, write_index
 
 from utxo_index.build import build_index
 from utxo_index.cli.main import run
 from utxo_index.errors import IndexFolderError, InputError, UsageError, UtxoIndexError
 from utxo_index.repair import BlockFiles, repair_index
 from utxo_index.tables.lock import IndexLock
-from utxo_index.tables.maintenance import Cut
 from utxo_index.tables.manifest import MANIFEST_NAME, read_manifest
 from utxo_index.update import update_index
 from utxo_index.verify import verify_index
 
 SOAK = "UTXO_INDEX_SOAK" in os.environ
 SEED = int(os.environ.get("UTXO_INDEX_CRASH_SEED", time.time() // 86_400))
-N_BUILT, N_BLOCKS = 11, 26
-SMALL = Cut(tail_blocks=3, fold_depth_blocks=8)
-
-
-def write_blocks(path: Path, chain: list[Block]) -> Path:
-    half = len(chain) // 2
-    return write_folder(path, [FilePair.of(*chain[:half]), FilePair.of(*chain[half:])])
 
 
 @pytest.fixture(scope="module", params=["built", "updated"])
 def sound(request, tmp_path_factory) -> Path:
-    """A folder with `blocks` and `index`: fresh from its build, or with a tail, lists of deaths and bitmaps."""
-    place = tmp_path_factory.mktemp(request.param)
-    chain = busy_chain(N_BLOCKS)
-    if request.param == "updated":
-        write_blocks(place / "blocks", chain[:N_BUILT])
-        build_index(place / "blocks", index_folder=place / "index", with_scripts=True, **CUT)
-        for n in (N_BUILT + 4, N_BLOCKS - 1, N_BLOCKS):
-            shutil.rmtree(place / "blocks")
-            write_blocks(place / "blocks", chain[:n])
-            update_index(place / "blocks", index_folder=place / "index", cut=SMALL, step_blocks=2)
-        deaths = read_manifest(place / "index").utxos.deaths
-        assert deaths.lists
-        assert deaths.folded is not None
-    else:
-        write_blocks(place / "blocks", chain)
-        build_index(place / "blocks", index_folder=place / "index", with_scripts=True, **CUT)
-    return place
+    """A folder with `blocks` and `index`."""
+    return write_index(tmp_path_factory.mktemp(request.param), request.param)
 
 
 def node_of(place: Path) -> BlockFiles:
@@ -156,7 +132,7 @@ def test_many_files_at_once(sound, tmp_path, share):
 
 def test_updates_and_reorgs_go_on_after_a_repair(sound, tmp_path):
     """Above the repaired tip, and back below it, where the dead rows of before are needed again."""
-    chain = busy_chain(N_BLOCKS)
+    chain = busy_chain(N_LONG)
     random_ = random.Random(SEED)
     names = [name for name in data_files(sound / "index") if name.startswith(("utxos/", "deaths/"))]
     for name in names if SOAK else random_.sample(names, min(3, len(names))):
@@ -164,14 +140,14 @@ def test_updates_and_reorgs_go_on_after_a_repair(sound, tmp_path):
         shutil.copytree(sound / "index", index)
         damage(index / name, random_)
         repair_index(index, node_of(sound))
-        longer = busy_chain(N_BLOCKS + 3, start=chain, salt=5)
-        rival = busy_chain(N_BLOCKS + 7, start=chain[: N_BLOCKS - 5], salt=7)
+        longer = busy_chain(N_LONG + 3, start=chain, salt=5)
+        rival = busy_chain(N_LONG + 7, start=chain[: N_LONG - 5], salt=7)
         tree = [longer, rival]
         for n, tip in enumerate(tree, 1):
             shutil.rmtree(blocks, ignore_errors=True)
-            branches = [block for branch in tree[:n] for block in branch[N_BLOCKS - 5 :]]
-            write_blocks(blocks, chain[: N_BLOCKS - 5] + list(dict.fromkeys(branches)))
-            update_index(blocks, index_folder=index, cut=SMALL, step_blocks=2)
+            branches = [block for branch in tree[:n] for block in branch[N_LONG - 5 :]]
+            write_blocks(blocks, chain[: N_LONG - 5] + list(dict.fromkeys(branches)))
+            update_index(blocks, index_folder=index, cut=SMALL_CUT, step_blocks=2)
             fresh = tmp_path / "fresh"
             build_index(blocks, index_folder=fresh, with_scripts=True, **CUT)
             assert read_manifest(index).tip_hash == tip[-1].hash
@@ -232,11 +208,11 @@ def test_refusals(sound, tmp_path):
     spends = next(iter((index / "spends").iterdir()))
     content = spends.read_bytes()
     spends.write_bytes(content[:-1])
-    other = write_blocks(tmp_path / "other", busy_chain(N_BLOCKS, salt=3))
+    other = write_blocks(tmp_path / "other", busy_chain(N_LONG, salt=3))
     error = refused(index, BlockFiles(lambda: (other, None, None)))
     assert isinstance(error, InputError)
     assert "is not connected in these files any more" in str(error)
-    damaged = write_blocks(tmp_path / "damaged", busy_chain(N_BLOCKS))
+    damaged = write_blocks(tmp_path / "damaged", busy_chain(N_LONG))
     for file in damaged.glob("blk*.dat"):
         raw = bytearray(file.read_bytes())
         for at in range(200, len(raw), 97):

@@ -76,7 +76,7 @@ def test_a_crash_without_a_swap_is_completed(
         patch.setattr(replacing, "_swap", lambda a, b: False)
         patch.setattr(os, "replace", step)
         if stop_before == 3:
-            patch.setattr(replacing.shutil, "rmtree", step)
+            patch.setattr(replacing, "remove_folder", step)
         with pytest.raises(KeyboardInterrupt):
             replace_index(new, old)
     finish_replacement(new, old)

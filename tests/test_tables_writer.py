@@ -18,7 +18,7 @@ from made_up_index import CHAIN, CUT, all_bytes, begin, build, random_history, w
 from utxo_index.chains import CHAINS
 from utxo_index.errors import IndexFolderError, NoSpaceError, UsageError
 from utxo_index.schema import TABLES
-from utxo_index.tables import durable_files, supply, writer
+from utxo_index.tables import durable_files, supply
 from utxo_index.tables.digest import RowDigest
 from utxo_index.tables.manifest import COMPLETE, read_manifest
 from utxo_index.tables.parquet_reader import VerifiedFile
@@ -191,7 +191,7 @@ def test_killed_at_any_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
         return call
 
-    for module, name in ((durable_files.os, "fsync"), (durable_files.os, "replace"), (writer.shutil, "rmtree")):
+    for module, name in ((durable_files.os, "fsync"), (durable_files.os, "replace"), (durable_files.shutil, "rmtree")):
         monkeypatch.setattr(module, name, counted(getattr(module, name)))
     index = None
 

@@ -33,6 +33,7 @@ from .progress import Progress, Quiet
 from .schema import CHECKPOINT_BLOCKS, PART_BLOCKS, RANGE_BLOCKS
 from .snapshot_root import SnapshotSource, ask_node, open_root, verified_root
 from .stopping import StopAfterCommit, stopper
+from .tables.durable_files import disk_errors
 from .tables.headers_file import read_headers
 from .tables.lock import IndexLock
 from .tables.manifest import COMPLETE, Manifest, Root, read_manifest
@@ -288,8 +289,9 @@ def _remove_unless_same(
     folder: Path, chain: BestChain, with_utxos: bool, with_scripts: bool, root: Root | None
 ) -> None:
     """An interrupted `--rebuild` towards the same tip goes on; anything else there makes room."""
-    if not folder.exists():
-        return
+    with disk_errors(folder):
+        if not folder.exists():
+            return
     try:
         found = read_manifest(folder)
     except IndexFolderError:  # whatever is wrong with it, it is being rebuilt
@@ -301,7 +303,8 @@ def _remove_unless_same(
         or (found.root and found.root.block_hash) != (root and root.block_hash)
         or (found.utxos is not None, found.utxos is not None and found.utxos.with_scripts) != (with_utxos, with_scripts)
     ):
-        shutil.rmtree(folder)
+        with disk_errors(folder):
+            shutil.rmtree(folder)
 
 
 def _finish(writer: IndexWriter, chain: BestChain, threads: int, progress: Progress) -> None:

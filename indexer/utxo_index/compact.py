@@ -18,6 +18,7 @@ from .progress import Progress, Quiet
 from .schema import BLOCKS_COLUMNS, SPENDS_COLUMNS, table_columns
 from .stopping import stopper
 from .tables.dead_rows import is_fresh
+from .tables.durable_files import disk_errors, remove_folder
 from .tables.headers_file import read_headers
 from .tables.index import Index
 from .tables.key_fns import compute_keys
@@ -100,7 +101,7 @@ def _compact_fully(place: Path, threads: int, progress: Progress, should_stop: C
     with IndexLock(place):
         manifest = require_updatable(place)
         if _is_as_built(manifest):
-            shutil.rmtree(beside, ignore_errors=True)  # what a run left that was cut short right after the swap
+            remove_folder(beside)  # what a run left that was cut short right after the swap
             return 0
         _remove_unless_same(beside, manifest)
         index = Index(place, manifest)
@@ -154,15 +155,17 @@ def _is_as_built(manifest: Manifest) -> bool:
 
 def _remove_unless_same(folder: Path, manifest: Manifest) -> None:
     """One that was interrupted goes on, if it was of the same tip; anything else there makes room."""
-    if not folder.exists():
-        return
+    with disk_errors(folder):
+        if not folder.exists():
+            return
     try:
         found = read_manifest(folder)
     except IndexFolderError:  # whatever is wrong with it, it is being written anew
         found = None
     is_same = found is not None and (found.tip_hash, found.root) == (manifest.tip_hash, manifest.root)
     if found is None or found.state == COMPLETE or not is_same:
-        shutil.rmtree(folder)
+        with disk_errors(folder):
+            shutil.rmtree(folder)
 
 
 def _blocks(index: Index, first_height: int, end_height: int) -> dict[str, Any]:

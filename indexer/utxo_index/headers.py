@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .chains import Chain
-from .core_files.block_folder import open_for_reading
+from .core_files.block_folder import reading
 from .core_files.header_chain import HeaderChain, check_headers, hash_header
 from .core_files.header_file import read_header_file
 from .core_files.record_scan import BLOCK_HEADER_BYTES
@@ -125,7 +125,7 @@ def _read_headers(tree: HeaderTree, entries: NDArray[np.int64]) -> bytes:
     by_file = np.argsort(files, kind="stable")
     for heights in np.split(by_file, np.flatnonzero(np.diff(files[by_file])) + 1):
         path = tree.folder.blk_path(tree.blk_scans[int(files[heights[0]])].number)
-        with open_for_reading(path) as file:
+        with reading(path) as file:
             for height in heights.tolist():
                 offset = int(offsets[height])
                 raw = os.pread(file.fileno(), BLOCK_HEADER_BYTES, offset)

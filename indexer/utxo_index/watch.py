@@ -33,7 +33,13 @@ _LOOK_AT_ALL_S = 60.0
 _NEWEST_FILES = 4
 _RPC_WAIT_S = 50.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 300.0
-_PASSING: tuple[type[UtxoIndexError], ...] = (InputError, NodeAccessError, NoSpaceError, IndexLockedError)
+_PASSING: tuple[type[UtxoIndexError | OSError], ...] = (
+    InputError,
+    NodeAccessError,
+    NoSpaceError,
+    IndexLockedError,
+    OSError,
+)
 
 
 @dataclass
@@ -53,7 +59,7 @@ class Watch:
         options: WatchOptions,
         *,
         on_update: Callable[[UpdateReport], None] = lambda report: None,
-        on_problem: Callable[[UtxoIndexError], None] = lambda error: None,
+        on_problem: Callable[[UtxoIndexError | OSError], None] = lambda error: None,
         progress: Progress | None = None,
     ) -> None:
         self._options = options

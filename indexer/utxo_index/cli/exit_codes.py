@@ -23,7 +23,7 @@ EXIT_CODES = {
     143: "terminated (SIGTERM)",
 }
 
-NO_ROOM = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EMFILE, errno.ENFILE})
 
 
 class Terminated(KeyboardInterrupt):

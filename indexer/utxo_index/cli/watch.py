@@ -53,7 +53,7 @@ def watch(files: NodeFiles, threads: int | None, trust_blocks: bool, on_commit: 
     def updated(report: UpdateReport) -> None:
         shown.note(summary(report))
 
-    def failed(error: UtxoIndexError) -> None:
+    def failed(error: UtxoIndexError | OSError) -> None:
         say(f"Error: {error} (it is tried again)", level="warning")
 
     arguments |= {"threads": threads if threads is not None else default_threads(), "trust_blocks": trust_blocks}

@@ -10,6 +10,8 @@ import io
 import os
 import re
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +72,33 @@ def open_for_reading(path: Path, *, undo: bool = False) -> io.FileIO:
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
     return file
+
+
+@contextmanager
+def reading(path: Path, *, undo: bool = False) -> Iterator[io.FileIO]:
+    """`open_for_reading`; what the disk answers to reads within is a BlockFileError (UndoFileError) then."""
+    with open_for_reading(path, undo=undo) as file:
+        try:
+            yield file
+        except OSError as error:
+            raise _unreadable(path, undo, error) from error
+
+
+def is_there(path: Path, *, undo: bool = False) -> bool:
+    """Whether there is such a file. Raises BlockFileError (UndoFileError) where that cannot be told."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        return True  # who opens it learns more
+    except OSError as error:
+        raise _unreadable(path, undo, error) from error
+    return True
+
+
+def _unreadable(path: Path, undo: bool, error: OSError) -> BlockFileError | UndoFileError:
+    return (UndoFileError if undo else BlockFileError)(f"cannot be read ({error.strerror})", path=path)
 
 
 REINDEX = "Let Bitcoin Core repair its files: start it once with -reindex, then build again"
@@ -149,11 +178,13 @@ def _file_numbers(path: Path) -> tuple[int, ...]:
             found=_owner_and_mode(path),
             remedy="Run as that user, or let your group read the node's blocks folder (chmod g+rX)",
         ) from error
+    except OSError as error:
+        raise NodeAccessError(f"the folder cannot be listed ({error.strerror})", path=path) from error
     matches = [match for match in map(_FILE_NAME.fullmatch, names) if match]
     numbers = tuple(sorted(int(m.group(2)) for m in matches if m.group(1) == "blk"))
     for number in sorted({int(m.group(2)) for m in matches}.difference(numbers)):
         lost = path / f"blk{number:05d}.dat"
-        if not lost.exists():  # else it was made while the folder was listed
+        if not is_there(lost):  # else it was made while the folder was listed
             raise BlockFileError("the file is missing, while its undo file is there", path=lost, remedy=REINDEX)
     if not numbers:
         raise UsageError(
@@ -167,9 +198,9 @@ def _file_numbers(path: Path) -> tuple[int, ...]:
 def _read_xor_key(path: Path) -> bytes:
     """xor.dat; absent in folders of a node before 28.0. Unreadable or of a wrong length is damage, not "no key"."""
     file = path / "xor.dat"
-    if not file.exists():
+    if not is_there(file):
         return bytes(XOR_KEY_BYTES)
-    with open_for_reading(file) as stream:
+    with reading(file) as stream:
         key = stream.read(XOR_KEY_BYTES + 1)
     if key is None or len(key) != XOR_KEY_BYTES:
         raise BlockFileError("damaged XOR key", path=file, expected=f"{XOR_KEY_BYTES} bytes", found=len(key or b""))
@@ -185,7 +216,7 @@ def _told_chain(folder: BlockFolder, wanted: Chain | None) -> tuple[Chain | None
     first: tuple[Chain | None, int, bytes] | None = None
     sample = folder.file_numbers if len(folder.file_numbers) <= 32 else folder.file_numbers[:16]
     for number in sample:
-        with open_for_reading(folder.blk_path(number)) as file:
+        with reading(folder.blk_path(number)) as file:
             raw = file.read(4) or b""
         if len(raw) < 4 or not any(raw):
             continue

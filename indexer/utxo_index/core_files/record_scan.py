@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..errors import BlockFileError, ChainError
-from .block_folder import REINDEX, XOR_KEY_BYTES, BlockFolder, open_for_reading
+from .block_folder import REINDEX, XOR_KEY_BYTES, BlockFolder, is_there, reading
 
 RECORD_HEADER_BYTES = 8
 BLOCK_HEADER_BYTES = 80
@@ -85,7 +85,7 @@ def scan_blk(folder: BlockFolder, number: int) -> BlkScan:
     BlockFileError, NodeAccessError : the file cannot be read, or begins with something else than a block.
     """
     path = folder.blk_path(number)
-    with open_for_reading(path) as file:
+    with reading(path) as file:
         scan = BlkScan(number, _size(file))
         targets: dict[int, int] = {}
 
@@ -118,9 +118,9 @@ def scan_blk(folder: BlockFolder, number: int) -> BlkScan:
 def scan_rev(folder: BlockFolder, number: int) -> RecordScan:
     """Records of revN.dat; none when the file does not exist (a node that has connected nothing of blkN yet)."""
     path = folder.rev_path(number)
-    if not path.exists():
+    if not is_there(path, undo=True):
         return RecordScan(number, 0)
-    with open_for_reading(path, undo=True) as file:
+    with reading(path, undo=True) as file:
         scan = RecordScan(number, _size(file))
         _hop(folder, file, scan, RECORD_HEADER_BYTES, UNDO_CHECKSUM_BYTES, lambda head, size: size > 0)
     return scan
@@ -268,7 +268,7 @@ def read_record(folder: BlockFolder, number: int, offset: int, size: int, *, und
     BlockFileError : the file is shorter now.
     """
     path = folder.rev_path(number) if undo else folder.blk_path(number)
-    with open_for_reading(path, undo=undo) as file:
+    with reading(path, undo=undo) as file:
         file.seek(offset)
         raw = file.read(size) or b""
     if len(raw) != size:

@@ -136,9 +136,9 @@ def _count_of(undo: bytes) -> int:
 
 def _still_being_written(tree: HeaderTree, number: int, offset: int, size: int) -> bool:
     """A record whose last bytes are still the file's raw zero padding: the node has not finished it."""
-    from .block_folder import open_for_reading
+    from .block_folder import reading
 
-    with open_for_reading(tree.folder.rev_path(number), undo=True) as file:
+    with reading(tree.folder.rev_path(number), undo=True) as file:
         file.seek(offset + size + UNDO_CHECKSUM_BYTES - 16)
         return not any(file.read(16) or b"\1")
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from utxo_index.tables.durable_files import DROPPED_NAME, disk_errors, flush_folder, replace_file
+from utxo_index.tables.durable_files import DROPPED_NAME, disk_errors, flush_folder, remove_folder, replace_file
 from utxo_index.tables.folder_guard import FOLDERS, OUR_FILE, STAGING_NAME
 from utxo_index.tables.manifest import MANIFEST_NAME, Manifest
 
@@ -53,7 +52,7 @@ def remove_leftovers(folder: Path, manifest: Manifest) -> None:
     """What interrupted writers left: the staging folder, files of ours that the manifest does not name, and what was
     moved aside long ago."""
     with disk_errors(folder):
-        shutil.rmtree(folder / STAGING_NAME, ignore_errors=True)
+        remove_folder(folder / STAGING_NAME)
         named = manifest.paths()
         for place in ("", *FOLDERS):
             for path in (folder / place).glob("*"):

@@ -107,8 +107,8 @@ def read_list(folder: Path, entry: DeathsEntry) -> DeathList:
     """One list, verified. Raises IndexFolderError."""
     path = folder / entry.path
     with damage(path):
-        content = _read(folder, entry.path, 0, entry.size_bytes + 1)
-        if len(content) != entry.size_bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
+        content, file_bytes = _read(folder, entry.path, 0, entry.size_bytes)
+        if file_bytes != entry.size_bytes or hashlib.sha256(content).hexdigest() != entry.sha256:
             raise IndexFolderError("the list of deaths is damaged (SHA-256)", path=path, remedy=REBUILD)
         return parse_list(content)
 
@@ -118,18 +118,23 @@ def read_bitmap(folder: Path, folded: FoldedEntry, part: FoldedPart) -> bytes:
     path = folder / folded.path
     with damage(path):
         size_bytes = (part.rows + 7) // 8
-        content = _read(folder, folded.path, part.offset, size_bytes)
-        if len(content) != size_bytes or hashlib.sha256(content).hexdigest() != part.sha256:
+        content, file_bytes = _read(folder, folded.path, part.offset, size_bytes)
+        if (
+            file_bytes != folded.size_bytes
+            or len(content) != size_bytes
+            or hashlib.sha256(content).hexdigest() != part.sha256
+        ):
             raise IndexFolderError(
                 "the bitmap of dead rows is damaged (SHA-256)", path=path, offset=part.offset, remedy=REBUILD
             )
     return content
 
 
-def _read(folder: Path, place: str, offset: int, size_bytes: int) -> bytes:
+def _read(folder: Path, place: str, offset: int, size_bytes: int) -> tuple[bytes, int]:
+    """What is there, and how large the file is, bytes."""
     descriptor = open_index_file(folder, place)
     try:
-        return read_exactly(descriptor, size_bytes, offset)
+        return read_exactly(descriptor, size_bytes, offset), os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -25,6 +26,11 @@ _REASONS = {
     errno.EIO: "the disk reports an input/output error",
     errno.EACCES: "no permission to write here",
     errno.EPERM: "no permission to write here",
+    errno.ENOENT: "the folder is gone",
+    errno.ENODEV: "the disk is gone",
+    errno.ESTALE: "the disk is gone",
+    errno.EMFILE: "this process may not open more files",
+    errno.ENFILE: "too many files are open on this machine",
 }
 
 _REMEDIES = {
@@ -33,6 +39,11 @@ _REMEDIES = {
     errno.EIO: "check the disk",
     errno.EACCES: "choose a place that this user may write to",
     errno.EPERM: "choose a place that this user may write to",
+    errno.ENOENT: "see where the disk is",
+    errno.ENODEV: "see where the disk is",
+    errno.ESTALE: "see where the disk is",
+    errno.EMFILE: "raise the limit (ulimit -n)",
+    errno.ENFILE: "close other programs",
 }
 
 
@@ -51,6 +62,12 @@ def disk_errors(path: Path) -> Iterator[None]:
             remedy=f"What was committed before is intact; {_REMEDIES.get(error.errno, 'make room')} and run the same "
             "command again",
         ) from error
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove what is in the way of nobody, or as much of it as can be; the next writer tries again."""
+    with suppress(OSError):  # rmtree itself lets some pass although it is to ignore them
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def flush_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from utxo_index.core_files.scan_state import HEADERS_NAME
 from utxo_index.errors import IndexFolderError, UsageError
 from utxo_index.schema import TABLES
-from utxo_index.tables.durable_files import DROPPED_NAME
+from utxo_index.tables.durable_files import DROPPED_NAME, disk_errors
 from utxo_index.tables.lock import LOCK_NAME, PID_NAME
 from utxo_index.tables.manifest import COMPLETE, Manifest
 from utxo_index.tables.manifest_text import REBUILD
@@ -26,12 +26,13 @@ FOLDERS = (*TABLES, KEYS_FOLDER, DEATHS_FOLDER)
 
 def refuse_other_files(folder: Path) -> None:
     """A folder without a manifest may hold what a crash at the very start leaves, and nothing else."""
-    if not folder.is_dir():
-        raise IndexFolderError("not a folder", path=folder)
     ours = {LOCK_NAME, PID_NAME, STAGING_NAME, DROPPED_NAME, HEADERS_NAME, *FOLDERS}
-    others = sorted(path.name for path in folder.iterdir() if path.name not in ours)
-    for table in FOLDERS:
-        others += sorted(str(path) for path in (folder / table).glob("*") if not OUR_FILE.fullmatch(path.name))
+    with disk_errors(folder):
+        if not folder.is_dir():
+            raise IndexFolderError("not a folder", path=folder)
+        others = sorted(path.name for path in folder.iterdir() if path.name not in ours)
+        for table in FOLDERS:
+            others += sorted(str(path) for path in (folder / table).glob("*") if not OUR_FILE.fullmatch(path.name))
     if others:
         what = f"the folder holds other files ({others[0]}) and no index"
         raise IndexFolderError(what, path=folder, remedy="Choose an empty or new folder")

@@ -55,7 +55,8 @@ class IndexLock:
         if self._lock.is_locked:
             with suppress(OSError):  # only a note, and nothing to fail for
                 self._pid_file.unlink(missing_ok=True)
-            self._lock.release()
+            with disk_errors(self._pid_file.parent):
+                self._lock.release()
 
     def _holder(self) -> str:
         try:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import sys
 from pathlib import Path
 
 from utxo_index.errors import IndexFolderError
-from utxo_index.tables.durable_files import disk_errors, flush_folder
+from utxo_index.tables.durable_files import disk_errors, flush_folder, remove_folder
 from utxo_index.tables.manifest import COMPLETE, read_manifest
 
 _AT_FDCWD = -100
@@ -35,13 +34,13 @@ def replace_index(new: Path, old: Path) -> None:
             os.replace(new, old)
         elif _swap(new, old):
             flush_folder(old.parent)
-            shutil.rmtree(new, ignore_errors=True)
+            remove_folder(new)
         else:
             aside = _aside(old)
             os.replace(old, aside)
             os.replace(new, old)
             flush_folder(old.parent)
-            shutil.rmtree(aside, ignore_errors=True)
+            remove_folder(aside)
         flush_folder(old.parent)
 
 
@@ -55,7 +54,7 @@ def finish_replacement(new: Path, old: Path) -> None:
             manifest = read_manifest(new)
             os.replace(new if manifest is not None and manifest.state == COMPLETE else aside, old)
             flush_folder(old.parent)
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_folder(aside)
 
 
 def _aside(old: Path) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from utxo_index.schema import BLOCKS_COLUMNS
 from utxo_index.tables.block_columns import COLUMN_NAMES, encode_block_columns, read_block_column
 from utxo_index.tables.commit_files import commit_files, remove_leftovers
 from utxo_index.tables.death_lists import DeathList
-from utxo_index.tables.durable_files import disk_errors, write_durably
+from utxo_index.tables.durable_files import disk_errors, remove_folder, write_durably
 from utxo_index.tables.folder_guard import STAGING_NAME
 from utxo_index.tables.index import Index, describe_progress
 from utxo_index.tables.key_lookup import FoundRows, KeyLookup
@@ -117,7 +116,7 @@ class IndexUpdater:
 
     def close(self) -> None:
         """Remove the staging folder and give up the lock."""
-        shutil.rmtree(self.staging, ignore_errors=True)
+        remove_folder(self.staging)
         self._lock.release()
 
     @property

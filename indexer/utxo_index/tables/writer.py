@@ -10,7 +10,6 @@ Commits happen at fixed places, and nothing in a file tells when, where or how o
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -27,7 +26,7 @@ from utxo_index.errors import UsageError
 from utxo_index.schema import BLOCKS_COLUMNS, CHECKPOINT_BLOCKS, PART_BLOCKS, ROW_GROUP_ROWS
 from utxo_index.tables import commit_steps
 from utxo_index.tables.commit_files import commit_files, remove_leftovers
-from utxo_index.tables.durable_files import HashedFile, disk_errors, flush_folder, write_durably
+from utxo_index.tables.durable_files import HashedFile, disk_errors, flush_folder, remove_folder, write_durably
 from utxo_index.tables.folder_guard import (
     STAGING_NAME,
     refuse_other_build,
@@ -173,7 +172,7 @@ class IndexWriter:
 
     def close(self) -> None:
         """Remove the staging folder and give up the lock. What was committed stays; harmless when done twice."""
-        shutil.rmtree(self._staging, ignore_errors=True)
+        remove_folder(self._staging)
         self._lock.release()
 
     @property
