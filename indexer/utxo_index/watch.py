@@ -33,7 +33,7 @@ _LOOK_AT_ALL_S = 60.0
 _NEWEST_FILES = 4
 _RPC_WAIT_S = 50.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 300.0
-_PASSING: tuple[type[UtxoIndexError], ...] = (InputError, NodeAccessError, NoSpaceError, IndexLockedError)
+_PASSING = (InputError, NodeAccessError, NoSpaceError, IndexLockedError, OSError)
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Watch:
             try:
                 looked = _look(folder)
                 report = self._update()
-            except (*_PASSING, OSError) as error:
+            except _PASSING as error:
                 if isinstance(error, IndexLockedError) and not has_written:
                     raise
                 if str(error) != told:
