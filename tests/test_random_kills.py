@@ -54,10 +54,11 @@ def test_killed_at_random_moments(whole, unpack, tmp_path):
     content, seconds = whole
     random_ = random.Random(SEED)
     n_killed, n_unfinished, n_places = 0, 0, 0
-    while n_killed < N_KILLS:
+    while n_killed < N_KILLS or not n_unfinished:  # on until one died in the middle
         place = tmp_path / f"index{n_places}"
         n_places += 1
-        while n_killed < N_KILLS:
+        assert n_places < N_KILLS + 20
+        while n_killed < N_KILLS or not n_unfinished:
             with start(unpack("main_xor"), place) as process:
                 process.stderr.readline()
                 time.sleep(random_.uniform(0, seconds))
@@ -71,7 +72,6 @@ def test_killed_at_random_moments(whole, unpack, tmp_path):
         sizes = {"part_blocks": 32, "range_blocks": 8, "checkpoint_blocks": 48, "commit_bytes": 1}
         build_index(unpack("main_xor"), index_folder=place, threads=2, **sizes)
         assert file_bytes(place) == content, SEED
-    assert n_unfinished
 
 
 # small cuts, so that each run makes many commits; it says when it begins with them

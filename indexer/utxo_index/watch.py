@@ -33,13 +33,7 @@ _LOOK_AT_ALL_S = 60.0
 _NEWEST_FILES = 4
 _RPC_WAIT_S = 50.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 300.0
-_PASSING: tuple[type[UtxoIndexError | OSError], ...] = (
-    InputError,
-    NodeAccessError,
-    NoSpaceError,
-    IndexLockedError,
-    OSError,
-)
+_PASSING = (InputError, NodeAccessError, NoSpaceError, IndexLockedError, OSError)
 
 
 @dataclass
