@@ -59,8 +59,6 @@ class Cut:
 def next_draft(updater: IndexUpdater, cut: Cut, should_stop: Callable[[], bool]) -> Draft | None:
     """The next step that is due, prepared; None where none is. Raises MaintenanceStopped."""
     manifest = updater.manifest
-    if manifest.part_blocks % cut.tail_blocks:
-        raise ValueError(f"files of {cut.tail_blocks} blocks do not fill a part of {manifest.part_blocks}")
     for heights in _unmerged(manifest, cut):
         return _merge(updater, heights, should_stop)
     if manifest.utxos is None or manifest.utxos.deaths is None:
