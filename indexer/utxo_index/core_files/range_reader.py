@@ -75,8 +75,6 @@ class RangeColumns:
         return sum(column.nbytes for column in self.spends)
 
 
-
-
 class CoinBuffer:
     """Room for the inputs and outputs of one range, used again and again; grows to what the largest range needs."""
 
