@@ -30,8 +30,8 @@ if SOAK:
     OPERATIONS += ["build without utxos", "reorg without the blocks", "reorg from a snapshot"]
 TAKING_TURNS = [("reorg of updates", "reorg of the build"), ("build --rebuild", "compact --full")]
 ONLY_SAMPLED = ["watch", *(pair[SEED % 2] for pair in TAKING_TURNS)]
-"""Of these only one call of each phase is tried today, and a few more; of all others all renames and syncs. A watch is
-made of updates and reorgs, and each of a pair makes the calls of the other."""
+"""Of what goes on after a death of these only one call of each phase is tried today, and a few more; of all others all
+renames, syncs and removals. A watch is made of updates and reorgs, and each of a pair makes the calls of the other."""
 N_SAMPLED = 4
 """Calls of the less telling kinds that are tried beside one of each phase."""
 ERRORS = {
@@ -85,8 +85,6 @@ class Case:
         """In the long form all; else those whose name is in `always`, one of each phase, and a few more."""
         if SOAK:
             return calls
-        if self.name in ONLY_SAMPLED:
-            always = ()
         phases: dict[str, list[Call]] = {}
         for call in calls:
             phases.setdefault(call.phase, []).append(call)
