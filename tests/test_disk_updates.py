@@ -127,8 +127,10 @@ def test_read_only_disk(place, capsys):
 
 
 AS_NOBODY = """
-import os, sys
-import filelock, utxo_index.update, utxo_index.compact, utxo_index.repair  # imported as root, who may
+import importlib, os, pkgutil, sys
+import filelock, platformdirs.unix, utxo_index
+for module in pkgutil.walk_packages(utxo_index.__path__, "utxo_index."):
+    importlib.import_module(module.name)  # as root, who may read a checkout wherever it is
 from utxo_index.cli.main import run
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(run(sys.argv[1:]))
