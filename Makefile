@@ -61,8 +61,8 @@ test: lint
 
 # Hours. UTXO_INDEX_SOAK asks for the long form, the others say how long; PYTEST="-k crash": only some of it;
 # UTXO_INDEX_SOAK_SHARE=3/20: of the kill tests the fourth twentieth.
-SOAK_TESTS := $(addprefix tests/test_,reorg_machine.py readers_and_writer.py crash.py crash_recovery.py power_cut.py random_kills.py index_damage.py \
-	repair.py damage.py fuzz.py)
+SOAK_TESTS := $(addprefix tests/test_,reorg_machine.py readers_and_writer.py crash.py crash_recovery.py power_cut.py \
+	random_kills.py index_damage.py repair.py damage.py fuzz.py)
 
 soak: lint
 	@$(BIN)/utxo-index warmup

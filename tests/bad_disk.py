@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from utxo_index import progress
 
 SMALL_BYTES = 96 << 10
+CHANGES = ["gone", "empty", "cut", "longer", "another file", "folder"]
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 
@@ -60,3 +62,21 @@ class Meddler(progress.Quiet):
             if self.left <= 0 and self.action is not None:
                 self.action()
                 self.action = None
+
+
+def meddle(path: Path, how: str) -> None:
+    """One of CHANGES to a file."""
+    size_bytes = path.stat().st_size
+    if how == "longer":
+        with open(path, "ab") as file:
+            file.write(bytes(5000))
+    elif how == "cut":
+        os.truncate(path, size_bytes - 100)
+    elif how == "empty":
+        os.truncate(path, 0)
+    else:
+        path.unlink()
+        if how == "another file":
+            path.write_bytes(random.Random(1).randbytes(size_bytes))
+        elif how == "folder":
+            path.mkdir()

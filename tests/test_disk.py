@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bad_disk import SMALL_BYTES, Meddler, limit_file_size, mounted, needs_root, run_command
+from bad_disk import CHANGES, SMALL_BYTES, Meddler, limit_file_size, meddle, mounted, needs_root, run_command
 from index_rows import file_bytes
 from make_chain import FilePair, spending_chain, write_folder
 from small_index import CUT, N_BLOCKS, all_answers, busy_chain, write_blocks
@@ -154,29 +153,14 @@ def test_another_owner(closed, code, text):
 
 
 @pytest.mark.parametrize("name", ["blk00000.dat", "rev00000.dat"])
-@pytest.mark.parametrize("how", ["gone", "empty", "cut", "longer", "another file", "folder"])
+@pytest.mark.parametrize("how", CHANGES)
 def test_files_that_change_in_mid_build(how, name, blocks, whole, tmp_path):
     """An error that names the file, or the right index; and with the files as they were the build is finished."""
     shutil.copytree(blocks, tmp_path / "blocks")
     path = tmp_path / "blocks" / name
     content = path.read_bytes()
 
-    def act() -> None:
-        if how == "longer":
-            with open(path, "ab") as file:
-                file.write(bytes(5000))
-        elif how == "cut":
-            os.truncate(path, len(content) - 100)
-        elif how == "empty":
-            os.truncate(path, 0)
-        else:
-            path.unlink()
-            if how == "another file":
-                path.write_bytes(random.Random(1).randbytes(len(content)))
-            elif how == "folder":
-                path.mkdir()
-
-    meddler = Meddler(3, act)
+    meddler = Meddler(3, lambda: meddle(path, how))
     error = None
     try:
         build_index(tmp_path / "blocks", index_folder=tmp_path / "index", progress=meddler, **CUT)

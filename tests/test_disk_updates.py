@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from bad_disk import Meddler, limit_file_size, mounted, needs_root, run_command
+from bad_disk import CHANGES, Meddler, limit_file_size, meddle, mounted, needs_root, run_command
 from small_index import CUT, SMALL_CUT, all_answers, busy_chain, write_blocks
 
 from utxo_index.build import build_index
@@ -167,28 +166,13 @@ def test_another_owner(sound, command, closed):
 
 
 @pytest.mark.parametrize("name", ["blk00000.dat", "rev00000.dat", "blk00001.dat", "rev00001.dat"])
-@pytest.mark.parametrize("how", ["gone", "empty", "cut", "longer", "another file", "folder"])
+@pytest.mark.parametrize("how", CHANGES)
 def test_files_that_change_in_mid_update(how, name, place):
     """An error that names the file, or the right index; with the files as they were the next update goes on."""
     path = place / "blocks" / name
     content = path.read_bytes()
 
-    def act() -> None:
-        if how == "longer":
-            with open(path, "ab") as file:
-                file.write(bytes(5000))
-        elif how == "cut":
-            os.truncate(path, len(content) - 100)
-        elif how == "empty":
-            os.truncate(path, 0)
-        else:
-            path.unlink()
-            if how == "another file":
-                path.write_bytes(random.Random(1).randbytes(len(content)))
-            elif how == "folder":
-                path.mkdir()
-
-    meddler = Meddler(1, act)
+    meddler = Meddler(1, lambda: meddle(path, how))
     try:
         update(place, progress=meddler)
     except UtxoIndexError as error:

@@ -73,8 +73,8 @@ def coin_rows(
         range
     scripts, script_ends : uint8, and int64 by output: bytes behind the last of each script, where `with_scripts`
 
-    Returns (n_in, n_out) behind the last. What few outputs need is done behind the loop over all: a call in it, taken
-    or not, makes every turn a third slower.
+    Returns (n_in, n_out) behind the last. What few outputs need is done behind the loop over all: a call in it makes
+    every turn slower, whether it is made or not.
     """
     for i in range(n_inputs):
         p = np.int64(places.in_at[i])

@@ -217,17 +217,8 @@ class RangeReader:
             n_in, at, size = int(counters[N_IN_ROWS]), int(span.rev_offsets[0]), int(span.rev_sizes[0])
             is_older = coins.rows.in_heights[:n_in] < end_height
             n = int(np.count_nonzero(is_older))
-            rows = UnspentRows(
-                np.empty(n, np.int32),
-                np.empty(n, np.int64),
-                np.empty(n, np.bool_),
-                np.empty(n, np.uint8),
-                np.empty(32 * n, np.uint8),
-                np.empty(n, np.int32),
-                coins.rows.in_keys[:n_in][is_older],
-                np.empty(most_script_bytes(n, size) if keys.with_scripts else 0, np.uint8),
-                np.empty(n if keys.with_scripts else 0, np.int64),
-            )
+            rows = UnspentRows.room(n, most_script_bytes(n, size), with_scripts=keys.with_scripts)
+            rows.keys[:] = coins.rows.in_keys[:n_in][is_older]
             if n:
                 written = gather_spent(
                     span.blk, self.scratch.places.in_at, span.rev, at, end_height, keys.with_scripts,

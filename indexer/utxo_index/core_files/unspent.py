@@ -79,17 +79,7 @@ class _Outputs:
         if self.with_scripts and n:
             outputs, ends = self._unspent[:n], coins.script_ends
             script_bytes = int((ends[outputs] - np.where(outputs > 0, ends[outputs - 1], 0)).sum())
-        rows = UnspentRows(
-            np.empty(n, np.int32),
-            np.empty(n, np.int64),
-            np.empty(n, np.bool_),
-            np.empty(n, np.uint8),
-            np.empty(32 * n, np.uint8),
-            np.empty(n, np.int32),
-            np.empty(n, np.uint64),
-            np.empty(script_bytes, np.uint8),
-            np.empty(n if self.with_scripts else 0, np.int64),
-        )
+        rows = UnspentRows.room(n, script_bytes, with_scripts=self.with_scripts)
         written = gather_unspent(
             len(unspent_ends), first_height, self._unspent, unspent_ends, coins.txids, coins.coinbase_txs,
             coins.out_words, coins.out_keys,

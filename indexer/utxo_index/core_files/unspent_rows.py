@@ -24,3 +24,18 @@ class UnspentRows(NamedTuple):
     keys: NDArray[np.uint64]
     scripts: NDArray[np.uint8]
     script_ends: NDArray[np.int64]
+
+    @classmethod
+    def room(cls, n: int, script_bytes: int, *, with_scripts: bool) -> UnspentRows:
+        """For n coins, to be filled; without `with_scripts` none for scripts."""
+        return cls(
+            np.empty(n, np.int32),
+            np.empty(n, np.int64),
+            np.empty(n, np.bool_),
+            np.empty(n, np.uint8),
+            np.empty(32 * n, np.uint8),
+            np.empty(n, np.int32),
+            np.empty(n, np.uint64),
+            np.empty(script_bytes if with_scripts else 0, np.uint8),
+            np.empty(n if with_scripts else 0, np.int64),
+        )
