@@ -57,6 +57,22 @@ def test_a_row_has_no_padding() -> None:
     assert sizes == {"blocks": 96, "spends": 20, "utxos": 50, "supply": 20}
 
 
+def test_columns_of_other_types_are_refused() -> None:
+    columns = random_columns("spends", 3)
+    for wrong in ([columns[0].astype(np.int64), *columns[1:]], [*columns[:3], columns[3][:2]]):
+        with pytest.raises(ValueError, match="are not 3 values of"):
+            RowDigest(TABLES["spends"]).update(wrong)
+
+
+def test_columns_with_steps_between_their_values() -> None:
+    columns = random_columns("utxos", 40)
+    every_other = [column[::2] for column in columns]
+    running, expected = RowDigest(TABLES["utxos"]), RowDigest(TABLES["utxos"])
+    running.update(every_other)
+    expected.update([column.copy() for column in every_other])
+    assert running.hexdigest() == expected.hexdigest()
+
+
 @pytest.mark.parametrize("piece", [1, 7, 64, 1000])
 def test_digest_does_not_depend_on_the_pieces(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
     columns = random_columns("spends", 300)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from utxo_index.schema import UNKNOWN
 from utxo_index.tables.binary_column import BinaryColumn
+from utxo_index.tables.digest_fns import pack_column
 
 ROWS_PER_PACK = 8_192  # 400 KB of `utxos`: packed rows are hashed before they leave the cache
 
@@ -42,21 +43,29 @@ class RowDigest:
         self._nullable = nullable
         self._dtype = row_dtype(columns, nullable)
         self._sha256 = hashlib.sha256()
-        self._buffer = np.empty(0, self._dtype)
+        self._buffer = np.empty(0, np.uint8)
 
     def update(self, columns: Sequence[NDArray[Any]]) -> None:
         """Append rows: one array per column, in table order, all of one length (hashes: uint8[n, 32])."""
-        n_rows = len(columns[0])
-        if len(self._buffer) < min(n_rows, ROWS_PER_PACK):
-            self._buffer = np.empty(min(n_rows, ROWS_PER_PACK), self._dtype)
+        n_rows, row_bytes = len(columns[0]), self._dtype.itemsize
+        if len(self._buffer) < min(n_rows, ROWS_PER_PACK) * row_bytes:
+            self._buffer = np.empty(min(n_rows, ROWS_PER_PACK) * row_bytes, np.uint8)
         for first in range(0, n_rows, ROWS_PER_PACK):
             end = min(first + ROWS_PER_PACK, n_rows)
-            rows = self._buffer[: end - first]
+            rows = self._buffer[: (end - first) * row_bytes]
             for name, column in zip(self._names, columns, strict=True):
-                rows[name] = column[first:end]
+                self._pack(name, column[first:end], rows)
                 if name in self._nullable:
-                    rows[name + _FLAG] = column[first:end] == UNKNOWN
-            self._sha256.update(rows.view(np.uint8).data)
+                    self._pack(name + _FLAG, column[first:end] == UNKNOWN, rows)
+            self._sha256.update(rows.data)
+
+    def _pack(self, name: str, column: NDArray[Any], rows: NDArray[np.uint8]) -> None:
+        dtype, offset = self._dtype.fields[name][:2]  # type: ignore[index]
+        source = np.ascontiguousarray(column).reshape(-1).view(np.uint8)
+        n_rows = len(rows) // self._dtype.itemsize
+        if len(source) != n_rows * dtype.itemsize:
+            raise ValueError(f"{name}: {column.dtype}{column.shape} are not {n_rows} values of {dtype}")
+        pack_column(source, dtype.itemsize, rows, offset, self._dtype.itemsize, n_rows)
 
     def hexdigest(self) -> str:
         """The digest of the rows so far, 64 hex digits."""

@@ -25,8 +25,7 @@ from utxo_index.schema import TABLES
 from utxo_index.tables.durable_files import open_index_file, read_exactly
 from utxo_index.tables.manifest import FileEntry
 from utxo_index.tables.manifest_text import REBUILD
-from utxo_index.tables.parquet_writer import PIECE_BYTES, ROW_GROUPS_KEY
-from utxo_index.tables.table_formats import arrow_schema, to_numpy
+from utxo_index.tables.table_formats import PIECE_BYTES, ROW_GROUPS_KEY, arrow_schema, to_numpy
 
 _MAGIC = b"PAR1"
 _ARROW_FAILURES = (OSError, pa.ArrowException, MemoryError, ValueError)

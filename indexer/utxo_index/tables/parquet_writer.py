@@ -11,7 +11,6 @@ The same rows give the same bytes, however they arrive: row groups are cut at a 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -31,10 +30,8 @@ from utxo_index.schema import ROW_GROUP_ROWS, nullable_columns, table_columns
 from utxo_index.tables.binary_column import BinaryColumn
 from utxo_index.tables.digest import RowDigest, ScriptDigest
 from utxo_index.tables.durable_files import disk_errors
-from utxo_index.tables.table_formats import arrow_schema, to_arrow, writer_options
-
-ROW_GROUPS_KEY = b"utxo_index.row_groups"
-PIECE_BYTES = 1 << 19
+from utxo_index.tables.file_hashes import file_hashes
+from utxo_index.tables.table_formats import PIECE_BYTES, ROW_GROUPS_KEY, arrow_schema, to_arrow, writer_options
 
 Column = NDArray[Any] | BinaryColumn
 
@@ -68,8 +65,7 @@ class _HashingFile:
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "xb", buffering=0)  # noqa: SIM115 (closed by `close`)
-        self._whole = hashlib.sha256()
-        self._piece = hashlib.sha256()
+        self._hashes = file_hashes()
         self._piece_bytes = self._piece_room = PIECE_BYTES
         self._pieces: list[str] = []
         self.size_bytes = 0
@@ -79,14 +75,13 @@ class _HashingFile:
         view = memoryview(data)
         if self.is_abandoned:
             return len(view)
-        self._whole.update(view)
-        for_pieces = view
-        while len(for_pieces) >= self._piece_room:
-            self._piece.update(for_pieces[: self._piece_room])
-            for_pieces = for_pieces[self._piece_room :]
+        to_hash = view
+        while len(to_hash) >= self._piece_room:
+            self._hashes.update(to_hash[: self._piece_room])
+            to_hash = to_hash[self._piece_room :]
             self._end_piece()
-        self._piece.update(for_pieces)
-        self._piece_room -= len(for_pieces)
+        self._hashes.update(to_hash)
+        self._piece_room -= len(to_hash)
         self.size_bytes += len(view)
         while view:
             view = view[self._file.write(view) :]
@@ -101,12 +96,11 @@ class _HashingFile:
         return pieces
 
     def _end_piece(self) -> None:
-        self._pieces.append(self._piece.hexdigest())
-        self._piece = hashlib.sha256()
+        self._pieces.append(self._hashes.end_piece())
         self._piece_room = self._piece_bytes
 
     def whole(self) -> str:
-        return self._whole.hexdigest()
+        return self._hashes.whole()
 
     def tell(self) -> int:
         return self.size_bytes

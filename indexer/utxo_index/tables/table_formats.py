@@ -21,6 +21,11 @@ from numpy.typing import NDArray
 from utxo_index.schema import SCRIPT_TYPES, UNKNOWN, nullable_columns, table_columns
 from utxo_index.tables.binary_column import BinaryColumn
 
+ROW_GROUPS_KEY = b"utxo_index.row_groups"
+"""In a file's footer: where each row group ends, and the SHA-256 of each PIECE_BYTES of it."""
+
+PIECE_BYTES = 1 << 19
+
 _ARROW_TYPES = {
     "<i4": pa.int32(),
     "<i8": pa.int64(),
