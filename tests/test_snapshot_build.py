@@ -612,7 +612,7 @@ def test_coinbases_that_were_repeated_are_no_coins(unpack, facts, tmp_path):
             before = np.flatnonzero(snapshot.supply_coins)
             coins = SnapshotCoins(snapshot, best, CoinKeys(np.uint64(1), np.uint64(2)))
             none = np.empty(0, np.uint64), np.empty(0, np.int64)
-            found = np.concatenate([rows.columns[0] for rows in coins.rows(0, 1001, *none)])
+            found = np.concatenate([rows.columns[0].copy() for rows in coins.rows(0, 1001, *none)])
             supply = _root_supply(snapshot, best)
         assert 700 in before
         assert (700 in found, 700 in supply[0]) == (bool(expected), bool(expected))

@@ -96,6 +96,7 @@ class PartsBuild:
         ranges = self._ranges()
         reading: deque[tuple[int, int, CoinBuffer | None, Future[RangeColumns]]] = deque()
         pool = ThreadPoolExecutor(self._threads)
+        writers = ThreadPoolExecutor(self._threads + 1)  # of a snapshot's parts: each waits for the disk at times
         try:
             while True:
                 while len(reading) < self._threads + 2 and (heights := next(ranges, None)):
@@ -110,10 +111,11 @@ class PartsBuild:
                 if first_height == part_first:
                     self._write(pool, part_first)
                 self._commit()
-            self._write_snapshot_parts(pool, progress)
+            self._write_snapshot_parts(writers, progress)
             self._commit(wait=True)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for workers in (pool, writers):
+                workers.shutdown(wait=True, cancel_futures=True)
             self._readers.close()
             self._buffer.close()
 
@@ -147,7 +149,7 @@ class PartsBuild:
         first_height = -(-end_height // part_blocks) * part_blocks
         while first_height > 0:
             first_height -= part_blocks
-            while sum(not waiting.part.done() for waiting in self._waiting) > self._threads:
+            while sum(not waiting.part.done() for waiting in self._waiting) > self._threads + 1:
                 self._waiting[0].part.result()  # each holds a bucket and a row group: memory stays bounded
                 self._commit()
             self._write(pool, first_height)

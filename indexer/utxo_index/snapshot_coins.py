@@ -41,6 +41,8 @@ class SnapshotCoins:
     ) -> Iterator[UtxoRows]:
         """Coins created in [first_height, end_height) but those spent, a bucket at a time, ascending.
 
+        The columns of a bucket hold it until the next one is asked for.
+
         spent_keys, spent_heights : keys of coins that later blocks spent, and the heights that created them
 
         Raises

@@ -25,8 +25,8 @@ from .progress import Progress, Quiet
 from .snapshot_runs import CoinRuns, PartedCoins
 from .tables.durable_files import disk_errors
 
-BUCKET_BLOCKS = 256
-"""Heights a bucket: on mainnet 50,000 coins on average, some millions at most."""
+BUCKET_BLOCKS = 1024
+"""Heights a bucket: on mainnet 200,000 coins on average, a few millions at most, of 200 bytes while they are sorted."""
 RUN_BYTES = 64 << 20
 
 
@@ -90,11 +90,11 @@ class SortedSnapshot:
 
     def rows(self, first_height: int, end_height: int) -> SnapshotRows:
         """The coins created in [first_height, end_height). May be called from several threads."""
-        pieces = [rows for _, rows in self.chunks(first_height, end_height)]
+        pieces = [_copied(rows) for _, rows in self.chunks(first_height, end_height)]
         if len(pieces) == 1:
             return pieces[0]
         if not pieces:
-            return _empty_rows(0, 0, 0)
+            return _Room().rows(0, 0, 0)
         bases = np.cumsum([0, *(len(piece.scripts) for piece in pieces)])
         columns: list[Any] = [np.concatenate(column) for column in zip(*pieces, strict=True)]
         ends = [piece.script_ends + base for piece, base in zip(pieces, bases, strict=False)]
@@ -104,21 +104,22 @@ class SortedSnapshot:
         """The coins created in [first_height, end_height), a bucket at a time, ascending, with heights without coins.
 
         Each with row_starts int64[n + 1]: the first row of each of the n heights from the chunk's first one on, and
-        the number of rows.
+        the number of rows. A chunk's columns hold it until the next one is asked for; its scripts stay.
         """
         end_height = min(end_height, self._sorter.n_heights)
         size = self.bucket_blocks
+        room = _Room()
         for b in range(first_height // size, -(-end_height // size) if end_height > first_height else 0):
             low, high = max(first_height, b * size), min(end_height, (b + 1) * size)
-            yield self._bucket(b, low, high)
+            yield self._bucket(b, low, high, room)
 
-    def _bucket(self, b: int, low: int, high: int) -> tuple[NDArray[np.int64], SnapshotRows]:
+    def _bucket(self, b: int, low: int, high: int, room: _Room) -> tuple[NDArray[np.int64], SnapshotRows]:
         sorter, size = self._sorter, self.bucket_blocks
         n = sum(int(run.n_rows[b]) for run in sorter.runs)
         script_bytes = sum(int(run.n_script_bytes[b]) for run in sorter.runs)
-        records = np.empty(n * RECORD_BYTES, np.uint8)
-        lengths = np.empty(n if sorter.with_scripts else 0, np.uint16)
-        scripts = np.empty(script_bytes, np.uint8)
+        records = room.array("records", n * RECORD_BYTES, np.uint8)
+        lengths = room.array("lengths", n if sorter.with_scripts else 0, np.uint16)
+        scripts = room.array("scripts", script_bytes, np.uint8)
         row = script_at = 0
         for run in sorter.runs:
             end, script_end = row + int(run.n_rows[b]), script_at + int(run.n_script_bytes[b])
@@ -129,8 +130,8 @@ class SortedSnapshot:
             row, script_at = end, script_end
         first = b * size
         row_starts = np.empty(min(size, sorter.n_heights - first) + 1, np.int64)
-        placed = np.empty(n, np.int64)
-        rows = _empty_rows(n, script_bytes, n if sorter.with_scripts else 0)
+        placed = room.array("placed", n, np.int64)
+        rows = room.rows(n, script_bytes, n if sorter.with_scripts else 0)
         rows_by_height(records, n, first, row_starts, placed, *rows[:6])
         if sorter.with_scripts:
             scripts_by_row(scripts, lengths, n, placed, rows.scripts, rows.script_ends)
@@ -140,18 +141,36 @@ class SortedSnapshot:
         return row_starts - row_starts[0], slice_rows(rows, int(row_starts[0]), int(row_starts[-1]))
 
 
-def _empty_rows(n: int, script_bytes: int, n_scripts: int) -> SnapshotRows:
-    """Room for n coins."""
-    return SnapshotRows(
-        np.empty(n, np.int32),
-        np.empty(n, np.int64),
-        np.empty(n, np.bool_),
-        np.empty(n, np.uint8),
-        np.empty(32 * n, np.uint8),
-        np.empty(n, np.int32),
-        np.empty(script_bytes, np.uint8),
-        np.empty(n_scripts, np.int64),
-    )
+class _Room:
+    """Arrays that are used again for the next bucket: memory touched for the first time costs more than filling it."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, NDArray[Any]] = {}
+
+    def array(self, name: str, n: int, dtype: Any) -> NDArray[Any]:
+        """n values, whatever they are."""
+        array = self._arrays.get(name)
+        if array is None or len(array) < n:
+            array = self._arrays[name] = np.empty(n + n // 8, dtype)
+        return array[:n]
+
+    def rows(self, n: int, script_bytes: int, n_scripts: int) -> SnapshotRows:
+        """Room for n coins. That of scripts is new each time: a file under construction holds on to them."""
+        return SnapshotRows(
+            self.array("created_height", n, np.int32),
+            self.array("value_sats", n, np.int64),
+            self.array("is_coinbase", n, np.bool_),
+            self.array("script_types", n, np.uint8),
+            self.array("txids", 32 * n, np.uint8),
+            self.array("vouts", n, np.int32),
+            np.empty(script_bytes, np.uint8),
+            np.empty(n_scripts, np.int64),
+        )
+
+
+def _copied(rows: SnapshotRows) -> SnapshotRows:
+    columns: list[Any] = [column.copy() for column in rows]
+    return SnapshotRows(*columns)
 
 
 def slice_rows(rows: SnapshotRows, first: int, end: int) -> SnapshotRows:
@@ -190,8 +209,8 @@ def sort_snapshot(
     muhash : also MuHash3072, at 3 µs a coin and thread
     bucket_blocks, piece_bytes, run_bytes : the cut of the work
 
-    Memory: 60 MB a thread, 600 MB beside, and 16 bytes a height and thread, whatever the number of coins. The file
-    takes 48 bytes a coin, and its script.
+    Memory: 60 MB a thread, up to 600 MB beside, and 16 bytes a height and thread, whatever the number of coins. The
+    file takes 48 bytes a coin, and its script.
 
     Raises
     ------

@@ -244,6 +244,7 @@ class SnapshotReader:
         SnapshotError : damage, with its byte; fewer or more coins than the header says; bytes behind the last one.
         """
         header = self.header
+        limit_sats = int(header.chain.subsidies_sats(1, self._base_height + 1).sum())
         total = sats = 0
         end = HEADER_BYTES
         last_txid: bytes | None = None
@@ -270,7 +271,6 @@ class SnapshotReader:
                 raise self._error(ERRORS[piece.code], piece.where)
             total += piece.n_coins
             sats += piece.value_sats
-            limit_sats = int(header.chain.subsidies_sats(1, self._base_height + 1).sum())
             if sats > limit_sats:
                 raise self._error(
                     f"the coins are worth more than all subsidies up to the base block ({limit_sats} satoshis)",
