@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import mmap
 import os
 import threading
 import time
@@ -18,6 +17,7 @@ import numpy as np
 
 from bench.machine import block_files
 from utxo_index import numba_cache
+from utxo_index.core_files.anonymous_maps import aligned_bytes
 
 BUFFER_BYTES = 4 << 20  # as a build's spans
 
@@ -35,7 +35,7 @@ def read_files(blocks: Path, threads: int, *, xor: bool = False, direct: bool = 
     failed: list[BaseException] = []
 
     def work(i: int) -> None:
-        buf = np.frombuffer(mmap.mmap(-1, BUFFER_BYTES + 64), np.uint8)  # begins at a page, as O_DIRECT wants it
+        buf = aligned_bytes(BUFFER_BYTES + 64)  # as a build's spans
         view = buf.data[:BUFFER_BYTES]
         start = np.zeros(1, np.int64)
         try:

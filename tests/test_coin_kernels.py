@@ -11,6 +11,7 @@ from core_solver import script_type as core_type
 from utxo_index.core_files.coin_fns import count_keys, list_unspent
 from utxo_index.core_files.raw_load import SLACK
 from utxo_index.core_files.script_type_fns import script_type, solved_type
+from utxo_index.core_files.snapshot_fns import keys_of_rows
 from utxo_index.schema import SCRIPT_TYPES
 
 
@@ -117,3 +118,31 @@ def test_script_types_of_the_usual_forms_and_all_near_them(text):
         buf = np.frombuffer(b"\x87" * 3 + script + b"\xac" * SLACK, np.uint8)
         quick, thorough = script_type(buf, 3, len(script)), solved_type(buf, 3, len(script))
         assert SCRIPT_TYPES[quick] == SCRIPT_TYPES[thorough] == core_type(script), script.hex()
+
+
+def plain_key(txid: bytes, vout: int, value_sats: int, key0: int, key1: int) -> int:
+    """The key of a coin as its definition says: 128-bit products, folded."""
+    bits = (1 << 64) - 1
+
+    def fold(a: int, b: int) -> int:
+        return (a * b ^ a * b >> 64) & bits
+
+    w = [int.from_bytes(txid[k : k + 8], "little") for k in range(0, 32, 8)]
+    a = fold(w[0] ^ key0, w[1] ^ key1)
+    b = fold(w[2] ^ key0 ^ bits, w[3] ^ key1 ^ bits)
+    return fold(a ^ value_sats * 0xD1B54A32D192ED03 & bits, b ^ (vout + 1) * 0x9E3779B97F4A7C15 & bits) | 1
+
+
+def test_keys_by_their_definition():
+    choose = random.Random(3)
+    n = 2000
+    txids = [choose.choice([bytes(32), b"\xff" * 32, choose.randbytes(32)]) for _ in range(n)]
+    vouts = [choose.choice([0, 1, 2**31 - 1, choose.randrange(1 << 31)]) for _ in range(n)]
+    sats = [choose.choice([0, 1, 21 * 10**14, choose.randrange(1 << 50)]) for _ in range(n)]
+    key0, key1 = choose.getrandbits(64), choose.getrandbits(64)
+    keys = np.zeros(n, np.uint64)
+    columns = np.frombuffer(b"".join(txids), np.uint8).copy(), np.array(vouts, np.int32), np.array(sats, np.int64)
+    keys_of_rows(*columns, n, np.uint64(key0), np.uint64(key1), keys)
+    wanted = [plain_key(*coin, key0, key1) for coin in zip(txids, vouts, sats, strict=True)]
+    assert keys.tolist() == wanted
+    assert len(set(wanted)) == len(set(zip(txids, vouts, sats, strict=True)))

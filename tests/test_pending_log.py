@@ -28,7 +28,7 @@ def take(log: PendingLog, range_index: int) -> list[tuple[int, int]]:
 
 
 def file(log: PendingLog, keys: np.ndarray, heights: np.ndarray, first_height: int = N_HEIGHTS) -> None:
-    kept = np.zeros(len(keys), np.uint64), np.zeros(len(keys), np.int32)
+    kept = np.zeros(len(keys) + 1, np.uint64), np.zeros(len(keys) + 1, np.int32)
     log.file(keys, heights, len(keys), first_height, *kept, 0)
 
 
@@ -88,3 +88,18 @@ def test_saving_takes_nothing_and_chunks_are_used_again(tmp_path: Path) -> None:
         wanted = as_taken(keys, heights, 100)
         assert [take(log, r) for r in range(log.n_ranges)] == wanted
     assert log._counters[1] <= 4000 // CHUNK_ENTRIES + log.n_ranges
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100, 127, 128, 1000, 4095, 4096])
+def test_heights_at_the_borders_of_ranges(size: int) -> None:
+    """The range of a height is its quotient, up to heights no chain has yet."""
+    n_heights = 8_000_000 if size > 6 else 100_000
+    log = PendingLog(n_heights, size)
+    firsts = np.arange(0, n_heights, size * max(1, n_heights // size // 3000))
+    heights = np.unique(np.concatenate((firsts, np.maximum(firsts - 1, 0)))).astype(np.int32)
+    keys = heights.astype(np.uint64)
+    file(log, keys, heights, n_heights)
+    for r in np.unique(heights // size).tolist():
+        here = heights[heights // size == r].tolist()
+        assert take(log, r) == [(height, height - r * size) for height in here]
+    assert len(log) == 0

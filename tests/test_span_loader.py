@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from utxo_index.core_files import span_loader
+from utxo_index.core_files.anonymous_maps import aligned_bytes
 from utxo_index.core_files.best_chain import BestChain, find_best_chain
 from utxo_index.core_files.block_folder import open_block_folder
 from utxo_index.core_files.header_tree import scan_folder
 from utxo_index.core_files.range_reader import RangeReader
 from utxo_index.core_files.span_loader import SpanLoader
+from utxo_index.core_files.span_plan_fns import GAP_BYTES, PAGE_BYTES
 from utxo_index.core_files.undo_pairing import pair_undo
 from utxo_index.errors import BlockFileError, UndoFileError
 
@@ -204,3 +206,42 @@ def test_a_file_system_that_cannot_say_what_is_in_the_page_cache(chain, monkeypa
     assert records(chain, 7) == from_the_files(chain)
     assert os.POSIX_FADV_RANDOM not in advice[advice.index(os.POSIX_FADV_RANDOM) + 1 :]
     assert advice[-1] == os.POSIX_FADV_SEQUENTIAL
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_plan_of_runs(seed):
+    """Against its plain meaning: pieces by offset, gathered while gaps are narrow, runs from pages' beginnings."""
+    random = np.random.default_rng(seed)
+    n = int(random.integers(0, 30))
+    gaps = random.choice([0, 1, 40, GAP_BYTES, GAP_BYTES + 1, 3 * GAP_BYTES], n)
+    sizes = random.choice([0, 1, 300, PAGE_BYTES, 50_000], n).astype(np.int64)
+    offsets = np.cumsum(gaps + np.concatenate(([0], sizes[:-1]))).astype(np.int64)
+    shuffled = random.permutation(n) if seed % 2 else np.arange(n)
+    pieces = span_loader._Pieces(offsets[shuffled], sizes[shuffled])
+
+    runs: list[list[int]] = []
+    place = 0
+    positions = {}
+    for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True):
+        if not size:
+            continue
+        if not runs or offset - runs[-1][1] > GAP_BYTES:
+            if runs:
+                place += -(-(runs[-1][1] - runs[-1][0]) // PAGE_BYTES) * PAGE_BYTES
+            runs.append([offset // PAGE_BYTES * PAGE_BYTES, offset, place])
+        runs[-1][1] = offset + size
+        positions[offset] = place + offset - runs[-1][0]
+    assert [list(run) for run in pieces.runs] == runs
+    total = place + -(-(runs[-1][1] - runs[-1][0]) // PAGE_BYTES) * PAGE_BYTES if runs else 0
+    assert pieces.n_bytes == total
+    wanted = [positions[offset] if size else 0 for offset, size in zip(offsets.tolist(), sizes.tolist(), strict=True)]
+    assert pieces.positions.tolist() == [wanted[i] for i in shuffled]
+
+
+def test_buffers_begin_at_huge_pages():
+    for n_bytes in (1, 4096, (2 << 20) - 1, 2 << 20, (2 << 20) + 1, 5_000_000):
+        array = aligned_bytes(n_bytes)
+        assert array.ctypes.data % (2 << 20) == 0
+        assert len(array) >= n_bytes
+        array[-1] = 1
+        assert int(array.sum()) == 1

@@ -58,7 +58,7 @@ def test_text_is_plain_and_hashes_are_in_display_order() -> None:
     body = json.loads(example().to_bytes())
     assert body["tip"] == {"height": 99, "hash": HASH[::-1].hex(), "time_unix": None}
     assert body["chain"]["magic"] == "f9beb4d9"
-    assert body["format_version"] == 2
+    assert body["format_version"] == 3
     assert body["tables"]["spends"]["columns"][2] == ["value_sats", "<i8"]
     lines = example().to_bytes().decode().splitlines()
     assert sum("content_digest" in line and "path" in line for line in lines) == 3
@@ -98,19 +98,19 @@ def changed(**changes: Any) -> bytes:
     return seal(json.loads(example().to_bytes()) | changes)
 
 
-@pytest.mark.parametrize("version", [0, 1, "1"])
+@pytest.mark.parametrize("version", [0, 1, 2, "1"])
 def test_another_format_names_the_command_that_rebuilds(version: object) -> None:
     with pytest.raises(IndexFolderError) as raised:
         parse_manifest(changed(format_version=version), PATH)
     assert str(raised.value) == (
-        f"index/manifest.json: the index has another format version: expected 2, found {version}. "
+        f"index/manifest.json: the index has another format version: expected 3, found {version}. "
         "Build it anew: `utxo-index build --rebuild`"
     )
 
 
 def test_a_newer_format_is_for_a_newer_version() -> None:
-    with pytest.raises(IndexFolderError, match=r"expected 2, found 3\. A newer utxo-index made it: use that one\."):
-        parse_manifest(changed(format_version=3), PATH)
+    with pytest.raises(IndexFolderError, match=r"expected 3, found 4\. A newer utxo-index made it: use that one\."):
+        parse_manifest(changed(format_version=4), PATH)
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "blocks/../../x", "C:x", "blocks\\x"])

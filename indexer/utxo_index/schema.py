@@ -7,8 +7,9 @@ SCRIPT_TYPES, `bytes` for bytes of any length. Nothing is ever null but what UNK
 
 from __future__ import annotations
 
-FORMAT_VERSION = 2
-"""Of the index folder. 1: before updates (no deaths, key files without counts of rows, one file of block columns)."""
+FORMAT_VERSION = 3
+"""Of the index folder. 1: before updates (no deaths, key files without counts of rows, one file of block columns).
+2: other keys of outpoints."""
 
 PART_BLOCKS = 4096
 """Parts of `blocks`, `spends` and `utxos` hold heights [k·4096, (k+1)·4096); the last one is the tail."""

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from .encoding_fns import compact_size
-from .raw_load import byte_swap, copy_bytes, load_i64, load_u32, load_u64
+from .raw_load import byte_swap, copy_bytes, fold_product, load_i64, load_u32, load_u64
 from .script_type_fns import NOT_USUAL, solved_type, usual_type
 
 CHUNK_ENTRIES = 1024
@@ -24,6 +24,10 @@ CHUNK_ENTRIES = 1024
 FREE_CHUNK, CHUNKS_USED, ENTRIES = range(3)
 
 POOL_FULL = -1
+
+_RECIPROCAL_BITS = 40
+_RECIPROCAL_OF = 1 << _RECIPROCAL_BITS
+"""height // blocks by a multiplication: exact while height · blocks < 2^40, as it is (below 2^24 · 2^16)."""
 
 _FILTER_BITS = 96
 """Bits of the filter for a key, at least: one in some thousand unspent outputs passes it."""
@@ -40,21 +44,16 @@ _INDEX_BITS = np.uint64(0x1FFFF)  # a block of 4 MB has at most 66,666 transacti
 
 
 @njit(nogil=True, forceinline=True)
-def _mix(x):
-    """Finaliser of MurmurHash3 (public domain): every input bit reaches every output bit."""
-    x = (x ^ (x >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
-    x = (x ^ (x >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
-    return x ^ (x >> np.uint64(33))
-
-
-@njit(nogil=True, forceinline=True)
 def coin_key(buf, p, vout, value_sats, key0, key1):
-    """Key of the coin (txid at buf[p:p+32], vout, value); odd, so that 0 and 2 can mark slots of a table."""
-    a = _mix(load_u64(buf, p) ^ key0) + load_u64(buf, p + 8)
-    b = _mix(load_u64(buf, p + 16) ^ key1) + load_u64(buf, p + 24)
-    rotated = (b << np.uint64(32)) | (b >> np.uint64(32))
-    x = a ^ rotated ^ (np.uint64(vout) * np.uint64(0x9E3779B97F4A7C15))
-    return _mix(x ^ (np.uint64(value_sats) * np.uint64(0xD1B54A32D192ED03))) | np.uint64(1)
+    """Key of the coin (txid at buf[p:p+32], vout, value); odd, so that 0 and 2 can mark slots of a table.
+
+    Folded 128-bit products, as in wyhash (public domain): three multiplications for 44 bytes.
+    """
+    a = fold_product(load_u64(buf, p) ^ key0, load_u64(buf, p + 8) ^ key1)
+    b = fold_product(load_u64(buf, p + 16) ^ ~key0, load_u64(buf, p + 24) ^ ~key1)
+    x = a ^ (np.uint64(value_sats) * np.uint64(0xD1B54A32D192ED03))
+    y = b ^ ((np.uint64(vout) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15))
+    return fold_product(x, y) | np.uint64(1)
 
 
 @njit(nogil=True)
@@ -115,13 +114,13 @@ def coin_rows(
 
 
 @njit(
-    "int64(uint64[::1], int32[::1], int64, int64, int64, uint64[::1], int32[::1], int64,"
+    "int64(uint64[::1], int32[::1], int64, int64, int64, uint64[::1], int32[::1], int64, int32[::1],"
     "uint64[::1], uint16[::1], int32[::1], int32[::1], int32[::1], int64[::1])",
     nogil=True,
     cache=True,
 )
 def file_spends(
-    in_keys, in_heights, n_in, first_height, range_blocks, local_keys, local_blocks, n_local,
+    in_keys, in_heights, n_in, first_height, range_blocks, local_keys, local_blocks, n_local, others,
     pool_keys, pool_blocks, next_chunk, head, fill, counters,
 ):  # fmt: skip
     """File a range's spends: of outputs at or above `first_height` to the local list, of older ones under their range.
@@ -129,17 +128,25 @@ def file_spends(
     pool_keys uint64, pool_blocks uint16 : chunks of CHUNK_ENTRIES; the block counted within its range
     next_chunk : int32 by chunk; head, fill : int32 by range, last chunk (-1: none) and entries in it
     counters : int64[3], first free chunk (-1: none), chunks ever used, entries held
+    others : int32[n_in], scratch
 
-    Returns the length of the local list. The caller has made room for n_in / CHUNK_ENTRIES + ranges chunks.
+    Returns the length of the local list. The caller has made room for n_in / CHUNK_ENTRIES + ranges chunks, and for one
+    entry more in the local list than there will be.
     """
-    for i in range(n_in):
+    n_others = np.int64(0)
+    for i in range(n_in):  # parted without a branch: which of the two a spend is nobody can predict
         height = np.int64(in_heights[i])
-        if height >= first_height:
-            local_keys[n_local] = in_keys[i]
-            local_blocks[n_local] = np.int32(height - first_height)
-            n_local += 1
-            continue
-        r = height // range_blocks
+        is_local = np.int64(height >= first_height)
+        local_keys[n_local] = in_keys[i]
+        local_blocks[n_local] = np.int32(height - first_height)
+        n_local += is_local
+        others[n_others] = np.int32(i)
+        n_others += 1 - is_local
+    reciprocal = (_RECIPROCAL_OF + range_blocks - 1) // range_blocks
+    for k in range(n_others):
+        i = np.int64(others[k])
+        height = np.int64(in_heights[i])
+        r = (height * reciprocal) >> _RECIPROCAL_BITS
         chunk = np.int64(head[r])
         if chunk < 0 or fill[r] == CHUNK_ENTRIES:
             chunk = counters[FREE_CHUNK]
@@ -157,7 +164,7 @@ def file_spends(
         pool_keys[at] = in_keys[i]
         pool_blocks[at] = np.uint16(height - r * range_blocks)
         fill[r] += 1
-        counters[ENTRIES] += 1
+    counters[ENTRIES] += n_others
     return n_local
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .anonymous_maps import anonymous_map
 from .coin_fns import CHUNK_ENTRIES, CHUNKS_USED, ENTRIES, FREE_CHUNK, count_filed, file_spends, take_spends
 from .pending_fns import list_spends
 
@@ -25,14 +25,8 @@ class _GrowingArray:
 
     def __init__(self, dtype: Any, size: int) -> None:
         self._dtype = np.dtype(dtype)
-        self._map = self._new_map(size)
+        self._map = anonymous_map(size * self._dtype.itemsize)
         self.array: NDArray[Any] = np.frombuffer(self._map, self._dtype)
-
-    def _new_map(self, size: int) -> mmap.mmap:
-        n_bytes = size * self._dtype.itemsize
-        if hasattr(mmap, "MAP_PRIVATE"):
-            return mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        return mmap.mmap(-1, n_bytes)
 
     def grow(self, size: int) -> None:
         self.array = np.empty(0, self._dtype)  # let go of the map, or it cannot move
@@ -40,7 +34,7 @@ class _GrowingArray:
             self._map.resize(size * self._dtype.itemsize)
         except (SystemError, ValueError, OSError):
             old = self._map
-            self._map = self._new_map(size)
+            self._map = anonymous_map(size * self._dtype.itemsize)
             self._map[: len(old)] = old[:]
         self.array = np.frombuffer(self._map, self._dtype)
 
@@ -58,6 +52,7 @@ class PendingLog:
         self._next_chunk = np.zeros(_FIRST_CHUNKS, np.int32)
         self._head = np.full(n_ranges, -1, np.int32)
         self._fill = np.zeros(n_ranges, np.int32)
+        self._others = np.empty(0, np.int32)
         self._counters = np.zeros(3, np.int64)
         self._counters[FREE_CHUNK] = -1
 
@@ -93,7 +88,7 @@ class PendingLog:
     def load(cls, path: Path, n_heights: int, range_blocks: int) -> PendingLog:
         """A log from the file that `pieces` wrote, of ranges of any size. The file must have been verified."""
         log = cls(n_heights, range_blocks)
-        nothing = np.empty(0, np.uint64), np.empty(0, np.int32)
+        nothing = np.empty(1, np.uint64), np.empty(1, np.int32)
         with open(path, "rb") as file:
             size, n_ranges = np.fromfile(file, "<i8", 2).tolist()
             counts = np.fromfile(file, "<i8", n_ranges)
@@ -120,7 +115,8 @@ class PendingLog:
         blocks: NDArray[np.int32],
         n: int,
     ) -> int:
-        """File spends of outputs below `first_height`; the others go to keys[n:], blocks[n:]. Returns the new n."""
+        """File spends of outputs below `first_height`; the others go to keys[n:], blocks[n:], where there is room for
+        one more than they are. Returns the new n."""
         # each range opens at most one chunk more than its entries fill
         wanted = int(self._counters[CHUNKS_USED]) + n_in // CHUNK_ENTRIES + min(n_in, self.n_ranges) + 1
         if wanted > len(self._next_chunk):
@@ -128,6 +124,10 @@ class PendingLog:
             self._keys.grow(size * CHUNK_ENTRIES)
             self._blocks.grow(size * CHUNK_ENTRIES)
             self._next_chunk = np.concatenate((self._next_chunk, np.zeros(size - len(self._next_chunk), np.int32)))
+        if n_in > len(self._others):
+            self._others = np.empty(n_in + n_in // 4, np.int32)
         return int(
-            file_spends(in_keys, in_heights, n_in, first_height, self.range_blocks, keys, blocks, n, *self._pool())
+            file_spends(
+                in_keys, in_heights, n_in, first_height, self.range_blocks, keys, blocks, n, self._others, *self._pool()
+            )
         )

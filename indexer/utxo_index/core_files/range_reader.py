@@ -41,7 +41,8 @@ from .span_fns import (
     parse_span,
     unmask,
 )
-from .span_loader import GAP_BYTES, SpanBytes, SpanLoader
+from .span_loader import SpanBytes, SpanLoader
+from .span_plan_fns import GAP_BYTES
 from .undo_checksum_fns import FINE, HEADER_BYTES, HEADER_CHANGED, WRONG_CHECKSUM, check_hashes
 from .undo_fns import MIN_COIN_BYTES
 from .unspent_rows import UnspentRows

@@ -6,8 +6,9 @@ checked compiled  `UTXO_INDEX_CHECKED_LOADS=1`: the same, every access compared 
 plain Python      `NUMBA_DISABLE_JIT=1`: `int.from_bytes` on a checked slice, so that the kernels run as ordinary
 Python.
 
-Every function takes `uint8[::1]` and an int64 offset; little endian. `load_u8/u16/u32` give int64 (never negative),
-`load_i64` int64, `load_u64` uint64.
+Every load and store takes `uint8[::1]` and an int64 offset; little endian. `load_u8/u16/u32` give int64 (never
+negative), `load_i64` int64, `load_u64` uint64. Beside them stand the operations on a word that Python has no name for:
+`byte_swap`, `trailing_zeros`, and `fold_product`, the two halves of the 128-bit product of two uint64, XORed.
 """
 
 from __future__ import annotations
@@ -102,6 +103,17 @@ def _raw_trailing_zeros(typing_context, value):
     return types.int64(types.uint64), codegen
 
 
+@intrinsic
+def _raw_fold_product(typing_context, a, b):
+    def codegen(context, builder, signature, args):
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(args[0], wide), builder.zext(args[1], wide))
+        high = builder.lshr(product, ir.Constant(wide, 64))
+        return builder.trunc(builder.xor(product, high), ir.IntType(64))
+
+    return types.uint64(types.uint64, types.uint64), codegen
+
+
 def _checked_load(width: int, load: Any) -> Any:
     @njit(nogil=True, forceinline=True)
     def checked(array, offset):
@@ -165,11 +177,15 @@ if not JIT:
     def trailing_zeros(value: Any) -> int:
         return 64 if not value else (int(value) & -int(value)).bit_length() - 1
 
+    def fold_product(a: Any, b: Any) -> Any:
+        product = int(a) * int(b)
+        return np.uint64((product ^ product >> 64) & 0xFFFFFFFFFFFFFFFF)
+
 else:
     _loads = [_raw_load(bits, types.int64) for bits in (8, 16, 32, 64)]
     _load_u64 = _raw_load(64, types.uint64)
     _stores = [_raw_store(bits) for bits in (8, 16, 32, 64)]
-    byte_swap, trailing_zeros = _raw_byte_swap, _raw_trailing_zeros
+    byte_swap, trailing_zeros, fold_product = _raw_byte_swap, _raw_trailing_zeros, _raw_fold_product
     if CHECKED:
         load_u8, load_u16, load_u32, load_i64 = (_checked_load(w, f) for w, f in zip((1, 2, 4, 8), _loads, strict=True))
         load_u64 = _checked_load(8, _load_u64)

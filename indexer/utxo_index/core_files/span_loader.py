@@ -14,21 +14,21 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BlockFileError, UndoFileError
+from .anonymous_maps import aligned_bytes
 from .best_chain import BestChain
 from .block_folder import REINDEX, open_for_reading
 from .raw_load import SLACK
 from .record_scan import UNDO_CHECKSUM_BYTES
+from .span_plan_fns import PAGE_BYTES, plan_runs
 
-GAP_BYTES = 1 << 16
-"""A gap this small is read over rather than making two reads."""
 _OPEN_FILES = 4  # a range touches one to three file pairs
-_PAGE = 4096
-"""Reads past the page cache begin and end at multiples of it; no disk asks for more."""
+_AS_THEY_COME = np.empty(0, np.int64)
 _PROBES = 3
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _DIRECT = getattr(os, "O_DIRECT", 0)
@@ -53,8 +53,7 @@ class SpanBytes:
     rev_sizes: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class _Run:
+class _Run(NamedTuple):
     """Bytes [start, end) of one file, to be read to position `at`; start and at are multiples of the page."""
 
     start: int
@@ -67,22 +66,13 @@ class _Pieces:
 
     def __init__(self, offsets: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
         self.positions = np.zeros(len(offsets), np.int64)
-        self.runs: list[_Run] = []
-        self.n_bytes = 0
-        wanted = np.flatnonzero(sizes)
-        if not len(wanted):
-            return
-        by_offset = wanted[np.argsort(offsets[wanted], kind="stable")]
-        starts, ends = offsets[by_offset], offsets[by_offset] + sizes[by_offset]
-        begins_run = np.concatenate(([True], starts[1:] - ends[:-1] > GAP_BYTES))
-        run_start = starts[begins_run] & -_PAGE
-        run_end = np.maximum.reduceat(ends, np.flatnonzero(begins_run))
-        lengths = (run_end - run_start + _PAGE - 1) & -_PAGE
-        run_at = np.concatenate(([0], np.cumsum(lengths)))
-        run_id = np.cumsum(begins_run) - 1
-        self.positions[by_offset] = run_at[run_id] + starts - run_start[run_id]
-        self.runs = [_Run(*run) for run in zip(run_start.tolist(), run_end.tolist(), run_at.tolist(), strict=False)]
-        self.n_bytes = int(run_at[-1])
+        runs = np.empty((len(offsets), 3), np.int64)
+        n_runs, n_bytes = plan_runs(offsets, sizes, _AS_THEY_COME, self.positions, runs)
+        if n_runs < 0:
+            by_offset = np.argsort(offsets, kind="stable")
+            n_runs, n_bytes = plan_runs(offsets, sizes, by_offset, self.positions, runs)
+        self.runs = [_Run(*run) for run in runs[:n_runs].tolist()]
+        self.n_bytes = int(n_bytes)
 
 
 class _File:
@@ -134,7 +124,7 @@ class _File:
         try:
             while offset < end:
                 if direct and self.direct >= 0:
-                    got = self._read_past_cache(view[at : at + ((end - offset + _PAGE - 1) & -_PAGE)], offset)
+                    got = self._read_past_cache(view[at : at + ((end - offset + PAGE_BYTES - 1) & -PAGE_BYTES)], offset)
                 else:
                     self.cached.seek(offset)
                     got = self.cached.readinto(view[at : at + end - offset]) or 0
@@ -169,21 +159,13 @@ class _Buffers:
     """The two buffers of a span, grown to the largest."""
 
     def __init__(self) -> None:
-        self.blk = _aligned(0)
-        self.rev = _aligned(0)
+        self.blk = self.rev = np.empty(0, np.uint8)
 
     def reserve(self, blk_bytes: int, rev_bytes: int) -> None:
         if len(self.blk) < blk_bytes + SLACK:
-            self.blk = _aligned(blk_bytes + SLACK + (1 << 20))
+            self.blk = aligned_bytes(blk_bytes + SLACK + (1 << 20))
         if len(self.rev) < rev_bytes + SLACK:
-            self.rev = _aligned(rev_bytes + SLACK + (1 << 18))
-
-
-def _aligned(n_bytes: int) -> NDArray[np.uint8]:
-    """At least SLACK zeros that begin at a page."""
-    raw = np.zeros(max(n_bytes, SLACK) + _PAGE, np.uint8)
-    start = -raw.ctypes.data % _PAGE
-    return raw[start : start + max(n_bytes, SLACK)]
+            self.rev = aligned_bytes(rev_bytes + SLACK)
 
 
 class _Plan:

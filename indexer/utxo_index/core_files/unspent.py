@@ -149,8 +149,7 @@ class Resolver(_Outputs):
         cut = columns.first_height % size if columns.first_height == self.chain.first_height else 0
         if (columns.first_height - cut) % size or len(ranges) != 1:
             raise ValueError(f"heights from {columns.first_height} on are not one range of {size}")
-        wanted = self.pending.filed(ranges[0]) + columns.n_in
-        self._reserve_keys(wanted)
+        self._reserve_keys(self.pending.filed(ranges[0]) + columns.n_in + 1)
         n = self.pending.take(ranges[0], self._keys, self._blocks, 0)
         if cut:
             n = self._hold_below(n, cut, columns.first_height)

@@ -145,7 +145,7 @@ class _PartsReader:
             if part in self._wanted:
                 self._held.add_coins(part, first_height, self._resolver.resolve(columns))
             elif columns.coins is not None:
-                nothing = np.zeros(0, np.uint64), np.zeros(0, np.int32)
+                nothing = np.zeros(1, np.uint64), np.zeros(1, np.int32)
                 spent = columns.coins.in_keys, columns.coins.in_heights
                 self._resolver.pending.file(*spent, columns.n_in, first_height, *nothing, 0)
             progress.advance(int(sizes[first_height : first_height + n_blocks].sum()), n_blocks)
