@@ -495,9 +495,9 @@ def test_shorter_while_it_is_read(path, monkeypatch):
 def test_no_room_for_the_sort(path, monkeypatch):
     path.write_bytes(snapshot_bytes(COINS, BASE))
 
-    def full(descriptor: int, views: list) -> int:
+    def full(descriptor: int, view: memoryview, offset: int) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.writev", full)
+    monkeypatch.setattr("os.pwrite", full)
     with pytest.raises(NoSpaceError, match="the disk is full"):
         sort(path)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .core_files.anonymous_maps import aligned_bytes
+from .core_files.coin_run_fns import place_by_bucket
 from .core_files.snapshot_fns import RECORD_BYTES, part_by_bucket, part_scripts, sum_by_height
-from .core_files.snapshot_reader import Piece, read_into
-from .tables.durable_files import disk_errors
-
-_MOST_PIECES_A_WRITE = 500  # writev takes 1,024
+from .core_files.snapshot_reader import Piece
+from .core_files.span_plan_fns import PAGE_BYTES
+from .scratch_file import ScratchFile
 
 
 @dataclass
@@ -32,8 +30,10 @@ class PartedCoins:
 
 @dataclass
 class Run:
-    """Where the buckets of a run lie in the file: int64[buckets] each; behind the records the scripts' lengths (2 bytes
-    each), then the scripts."""
+    """Where the buckets of a run lie in the file, int64[buckets + 1], and what each has, int64[buckets].
+
+    Behind the records of a bucket stand the scripts' lengths (2 bytes each), then the scripts.
+    """
 
     offsets: NDArray[np.int64]
     n_rows: NDArray[np.int64]
@@ -48,13 +48,12 @@ class CoinRuns:
     bucket_blocks: int
     with_rows: bool
     with_scripts: bool
-    file: Any
-    place: Path
+    file: ScratchFile
     runs: list[Run] = field(default_factory=list)
     sums: list[NDArray[np.int64]] = field(default_factory=list)
     spare: list[NDArray[np.uint8]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
-    size_bytes: int = 0
+    slab: NDArray[np.uint8] = field(default_factory=lambda: aligned_bytes(0))
 
     @property
     def n_buckets(self) -> int:
@@ -101,44 +100,36 @@ class CoinRuns:
         n_script_bytes = _summed([np.diff(parted.script_starts) for parted in pieces])
         per_row = RECORD_BYTES + (2 if self.with_scripts else 0)
         bucket_bytes = n_rows * per_row + n_script_bytes
-        offsets = self.size_bytes + np.concatenate((np.zeros(1, np.int64), np.cumsum(bucket_bytes)))
-        views: list[memoryview] = []
-        places = [
-            (parted, parted.records.data, (parted.row_starts * RECORD_BYTES).tolist(), parted.row_starts.tolist())
-            for parted in pieces
-        ]
-        for b in range(self.n_buckets):
-            views += [data[at[b] : at[b + 1]] for _, data, at, _ in places if at[b] < at[b + 1]]
+        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(bucket_bytes)))
+        n_bytes = int(offsets[-1])
+        if len(self.slab) < n_bytes + PAGE_BYTES:
+            self.slab = aligned_bytes(n_bytes + n_bytes // 8 + PAGE_BYTES)
+        records_at = offsets[:-1].copy()
+        sizes_at = records_at + n_rows * RECORD_BYTES
+        scripts_at = sizes_at + 2 * n_rows
+        for parted in pieces:
+            place_by_bucket(parted.records, parted.row_starts, RECORD_BYTES, records_at, self.slab)
             if self.with_scripts:
-                views += [
-                    parted.sizes[rows[b] : rows[b + 1]].view(np.uint8).data
-                    for parted, _, _, rows in places
-                    if rows[b] < rows[b + 1]
-                ]
-                views += [
-                    parted.scripts[parted.script_starts[b] : parted.script_starts[b + 1]].data
-                    for parted, _, _, rows in places
-                    if rows[b] < rows[b + 1]
-                ]
-            if len(views) > _MOST_PIECES_A_WRITE:
-                _write_all(self.file.fileno(), views)
-                views = []
-        _write_all(self.file.fileno(), views)
-        self.runs.append(Run(offsets[:-1], n_rows, n_script_bytes))
-        self.size_bytes = int(offsets[-1])
+                place_by_bucket(parted.sizes.view(np.uint8), parted.row_starts, 2, sizes_at, self.slab)
+                place_by_bucket(parted.scripts, parted.script_starts, 1, scripts_at, self.slab)
+        start = self.file.append(self.slab, n_bytes)
+        self.runs.append(Run(start + offsets, n_rows, n_script_bytes))
         with self.lock:
             self.spare += [parted.records.base for parted in pieces if parted.records.base is not None]
 
-    def read(self, offset: int, into: list[NDArray[np.uint8]]) -> None:
-        """Fill arrays, one behind the other, from `offset` of the file on."""
-        with disk_errors(self.place):
-            for array in into:
-                view = array.data
-                while view:
-                    got = read_into(self.file.fileno(), view, offset)
-                    if not got:
-                        raise OSError(errno.EIO, "the temporary file became shorter")
-                    view, offset = view[got:], offset + got
+    def read(self, first: int, end: int, room: Callable[[int], NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+        """The bytes of buckets [first, end), by run. `room(n)` gives memory for n bytes that begins at a page."""
+        pieces = [(int(run.offsets[first]), int(run.offsets[end] - run.offsets[first])) for run in self.runs]
+        rooms = [self.file.room(*piece) for piece in pieces]
+        into = room(sum(rooms))
+        ends = np.cumsum(rooms, dtype=np.int64).tolist()
+        return [
+            self.file.read(*piece, into[at - size : at]) for piece, size, at in zip(pieces, rooms, ends, strict=True)
+        ]
+
+    def bucket_bytes(self, b: int) -> int:
+        """Of a bucket in all runs."""
+        return sum(int(run.offsets[b + 1] - run.offsets[b]) for run in self.runs)
 
 
 def _summed(columns: list[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -146,13 +137,3 @@ def _summed(columns: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     for column in columns[1:]:
         total += column
     return total
-
-
-def _write_all(descriptor: int, views: list[memoryview]) -> None:
-    views = [view for view in views if len(view)]
-    while views:
-        written = os.writev(descriptor, views[:1000])
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if written:
-            views[0] = views[0][written:]

@@ -7,7 +7,6 @@ read from all runs, one behind the other, and a stable counting sort by height i
 
 from __future__ import annotations
 
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,17 +16,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .core_files.anonymous_maps import aligned_bytes
 from .core_files.set_hash import MuHash, SetHash
 from .core_files.snapshot_file import SnapshotHeader
 from .core_files.snapshot_fns import RECORD_BYTES, rows_by_height, scripts_by_row
 from .core_files.snapshot_reader import PIECE_BYTES, Piece, SnapshotReader
 from .progress import Progress, Quiet
+from .scratch_file import ScratchFile
 from .snapshot_runs import CoinRuns, PartedCoins
-from .tables.durable_files import disk_errors
 
 BUCKET_BLOCKS = 1024
 """Heights a bucket: on mainnet 200,000 coins on average, a few millions at most, of 200 bytes while they are sorted."""
 RUN_BYTES = 64 << 20
+READ_BYTES = 32 << 20
+"""Of the temporary file at a time and thread, unless a bucket is larger."""
 
 
 class SnapshotRows(NamedTuple):
@@ -73,6 +75,7 @@ class SortedSnapshot:
         self.supply_sats = np.ascontiguousarray(totals[::2])
         self.supply_coins = np.ascontiguousarray(totals[1::2])
         self._sorter = sorter
+        self._rooms: list[_Room] = []  # that no thread is using
 
     def __enter__(self) -> SortedSnapshot:
         return self
@@ -108,12 +111,37 @@ class SortedSnapshot:
         """
         end_height = min(end_height, self._sorter.n_heights)
         size = self.bucket_blocks
-        room = _Room()
-        for b in range(first_height // size, -(-end_height // size) if end_height > first_height else 0):
-            low, high = max(first_height, b * size), min(end_height, (b + 1) * size)
-            yield self._bucket(b, low, high, room)
+        try:
+            room = self._rooms.pop()
+        except IndexError:
+            room = _Room()
+        first = first_height // size
+        end = -(-end_height // size) if end_height > first_height else first
+        while first < end:
+            group_end = self._group_end(first, end)
+            of_runs = self._sorter.read(first, group_end, room.to_read)
+            for b in range(first, group_end):
+                low, high = max(first_height, b * size), min(end_height, (b + 1) * size)
+                of_bucket = [
+                    found[int(run.offsets[b] - run.offsets[first]) : int(run.offsets[b + 1] - run.offsets[first])]
+                    for found, run in zip(of_runs, self._sorter.runs, strict=True)
+                ]
+                yield self._bucket(b, low, high, of_bucket, room)
+            first = group_end
+        self._rooms.append(room)
 
-    def _bucket(self, b: int, low: int, high: int, room: _Room) -> tuple[NDArray[np.int64], SnapshotRows]:
+    def _group_end(self, b: int, end: int) -> int:
+        """Buckets that are read at once from b on: few large reads instead of many small ones."""
+        n_bytes = self._sorter.bucket_bytes(b)
+        b += 1
+        while b < end and (n_bytes := n_bytes + self._sorter.bucket_bytes(b)) <= READ_BYTES:
+            b += 1
+        return b
+
+    def _bucket(
+        self, b: int, low: int, high: int, of_runs: list[NDArray[np.uint8]], room: _Room
+    ) -> tuple[NDArray[np.int64], SnapshotRows]:
+        """The coins of bucket b with heights [low, high), from its bytes in each run."""
         sorter, size = self._sorter, self.bucket_blocks
         n = sum(int(run.n_rows[b]) for run in sorter.runs)
         script_bytes = sum(int(run.n_script_bytes[b]) for run in sorter.runs)
@@ -121,12 +149,13 @@ class SortedSnapshot:
         lengths = room.array("lengths", n if sorter.with_scripts else 0, np.uint16)
         scripts = room.array("scripts", script_bytes, np.uint8)
         row = script_at = 0
-        for run in sorter.runs:
+        for run, found in zip(sorter.runs, of_runs, strict=True):
             end, script_end = row + int(run.n_rows[b]), script_at + int(run.n_script_bytes[b])
-            into = [records[row * RECORD_BYTES : end * RECORD_BYTES]]
+            at = (end - row) * RECORD_BYTES
+            records[row * RECORD_BYTES : end * RECORD_BYTES] = found[:at]
             if sorter.with_scripts:
-                into += [lengths[row:end].view(np.uint8), scripts[script_at:script_end]]
-            sorter.read(int(run.offsets[b]), into)
+                lengths[row:end].view(np.uint8)[:] = found[at : at + 2 * (end - row)]
+                scripts[script_at:script_end] = found[at + 2 * (end - row) :]
             row, script_at = end, script_end
         first = b * size
         row_starts = np.empty(min(size, sorter.n_heights - first) + 1, np.int64)
@@ -146,6 +175,13 @@ class _Room:
 
     def __init__(self) -> None:
         self._arrays: dict[str, NDArray[Any]] = {}
+        self._pages = aligned_bytes(0)
+
+    def to_read(self, n_bytes: int) -> NDArray[np.uint8]:
+        """Memory that begins at a page."""
+        if len(self._pages) < n_bytes:
+            self._pages = aligned_bytes(n_bytes + n_bytes // 4)
+        return self._pages[:n_bytes]
 
     def array(self, name: str, n: int, dtype: Any) -> NDArray[Any]:
         """n values, whatever they are."""
@@ -217,10 +253,8 @@ def sort_snapshot(
     SnapshotError : damage, with its byte. NoSpaceError : the temporary file does not fit.
     """
     progress = progress or Quiet()
-    with disk_errors(scratch):
-        scratch.mkdir(parents=True, exist_ok=True)
-        file = tempfile.TemporaryFile(dir=scratch, buffering=0)  # noqa: SIM115 (closed by SortedSnapshot)
-    sorter = CoinRuns(base_height + 1, bucket_blocks, with_rows, with_scripts and with_rows, file, scratch)
+    file = ScratchFile(scratch)  # closed by SortedSnapshot
+    sorter = CoinRuns(base_height + 1, bucket_blocks, with_rows, with_scripts and with_rows, file)
     set_hash = SetHash()
     muhashes = [MuHash() for _ in range(threads)] if muhash else []
     try:
@@ -308,12 +342,8 @@ class _Passes:
         if self._written is not None:
             self._written.result()  # one run waits at most: memory stays bounded
         if self._parted:
-            self._written = self._writing.submit(self._write_run, self._parted)
+            self._written = self._writing.submit(self._sorter.write_run, self._parted)
         self._parted, self._parted_bytes = [], 0
-
-    def _write_run(self, pieces: list[PartedCoins]) -> None:
-        with disk_errors(self._sorter.place):
-            self._sorter.write_run(pieces)
 
     def _multiply(self, stream: NDArray[np.uint8]) -> None:
         part = self._muhashes.popleft()  # as many as workers: there is always one
