@@ -75,7 +75,7 @@ class MemorySampler:
 
 
 def table_sizes(index: Path) -> dict[str, dict[str, int]]:
-    """Rows and bytes of each table's files; of the key files, eight bytes a row."""
+    """Rows and bytes of each table's files; of the key files also the heights, whose numbers of rows they hold, too."""
     import pyarrow.parquet as pq
 
     sizes: dict[str, dict[str, int]] = {}
@@ -87,7 +87,13 @@ def table_sizes(index: Path) -> dict[str, dict[str, int]]:
     keys = list(index.rglob("*.key"))
     if keys:
         size = sum(path.stat().st_size for path in keys)
-        sizes["keys"] = {"rows": sizes["utxos"]["rows"], "bytes": size, "files": len(keys)}
+        spans = [[int(height) for height in path.stem.split("-")[1:3]] for path in keys]
+        sizes["keys"] = {
+            "rows": sizes["utxos"]["rows"],
+            "bytes": size,
+            "files": len(keys),
+            "heights": sum(last - first + 1 for first, last in spans),
+        }
     return sizes
 
 
