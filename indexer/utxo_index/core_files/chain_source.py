@@ -27,13 +27,13 @@ from .best_chain import BestChain, find_best_chain
 from .block_folder import BlockFolder
 from .header_chain import HeaderColumns, bits_of_times
 from .header_tree import (
+    LEAST_SCANS,
     HeaderTree,
     KnownBlocks,
     NeedsWholeTree,
     add_headers,
     link_headers,
     scan_pair,
-    scans_at_a_time,
 )
 from .header_tree_fns import UNLINKED, WORK_LIMBS, connect
 from .pruned_blocks import find_rooted_chain
@@ -201,7 +201,7 @@ class ChainSource:
             advance(1)
             return pair
 
-        with ThreadPoolExecutor(scans_at_a_time(self.folder, numbers, self._threads)) as pool:
+        with ThreadPoolExecutor(max(self._threads, LEAST_SCANS)) as pool:
             for number, (blk, rev) in zip(numbers, pool.map(scan, numbers), strict=True):
                 heights = np.full(len(blk.offsets), _NOT_SEEN, np.int64)
                 self._pairs[number] = ScannedPair(blk, rev, heights, np.zeros((len(heights), WORK_LIMBS), np.int64))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import random
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -100,11 +98,8 @@ class HeaderTree:
         return bytes(self.hashes[entry][::-1]).hex()
 
 
-LEAST_SCANS = 8
-"""Files scanned at a time, at least: the small reads wait for the disk, not for a core. Where all is in the page cache,
-nothing waits, and one at a time is the fastest: each read gives up the interpreter's lock and has to get it back."""
-
-_PROBED_FILES = 8
+LEAST_SCANS = 32
+"""Files scanned at a time, at least: the small reads wait for the disk, not for a core."""
 
 
 NO_FILE = -1
@@ -127,23 +122,9 @@ def scan_files(
         advance(1)
         return pair
 
-    with ThreadPoolExecutor(scans_at_a_time(folder, folder.file_numbers, threads)) as pool:
+    with ThreadPoolExecutor(max(threads, LEAST_SCANS)) as pool:
         pairs = list(pool.map(scan, folder.file_numbers))
     return [blk for blk, _ in pairs], [rev for _, rev in pairs]
-
-
-def scans_at_a_time(folder: BlockFolder, numbers: Sequence[int], threads: int) -> int:
-    """How many of these files to scan at once: see LEAST_SCANS. Some bytes chosen at random tell what is cached."""
-    nowait = getattr(os, "RWF_NOWAIT", 0)
-    choice = random.Random(0)
-    byte = bytearray(1)
-    try:
-        for number in choice.sample(numbers, min(_PROBED_FILES, len(numbers))) if nowait else ():
-            with open(folder.blk_path(number), "rb", buffering=0) as file:
-                os.preadv(file.fileno(), [byte], choice.randrange(max(1, file.seek(0, os.SEEK_END))), nowait)
-    except OSError:  # BlockingIOError: it is not there; any other: whoever reads the file will name it
-        nowait = 0
-    return 1 if nowait else max(threads, LEAST_SCANS)
 
 
 def scan_folder(folder: BlockFolder, threads: int, advance: Callable[[int], None]) -> HeaderTree:

@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import BlockFileError, ChainError
 from .block_folder import REINDEX, XOR_KEY_BYTES, BlockFolder, is_there, reading
@@ -25,6 +30,7 @@ MAX_BLOCK_BYTES = 4_000_000
 MIN_BLOCK_BYTES = 81 + 60
 _HEAD_BYTES = RECORD_HEADER_BYTES + BLOCK_HEADER_BYTES + 9  # with the CompactSize number of transactions
 _CHUNK_BYTES = 1 << 20
+_HOPS = 1024
 
 
 @dataclass
@@ -107,7 +113,15 @@ def scan_blk(folder: BlockFolder, number: int) -> BlkScan:
             scan.n_txs.append(_compact_size(head, RECORD_HEADER_BYTES + BLOCK_HEADER_BYTES))
             return True
 
-        _hop(folder, file, scan, _HEAD_BYTES, 0, accept)
+        def take(hopped: Hopped) -> None:
+            scan.hashes += hopped.hashes.tobytes()
+            scan.parents += hopped.parents.tobytes()
+            for column, values in zip((scan.times, scan.bits, scan.n_txs), hopped.facts.T, strict=True):
+                column.frombytes(values.tobytes())
+
+        _hop(
+            folder, file, scan, _HEAD_BYTES, 0, accept, _fast_hops(folder, file, scan, 0, folder.chain.pow_limit, take)
+        )
     if scan.garbage and scan.garbage[0][0] == 0 and scan.unfinished != 0:
         being_written = scan.garbage[0][1] <= RECORD_HEADER_BYTES + BLOCK_HEADER_BYTES
         if not being_written:
@@ -122,8 +136,56 @@ def scan_rev(folder: BlockFolder, number: int) -> RecordScan:
         return RecordScan(number, 0)
     with reading(path, undo=True) as file:
         scan = RecordScan(number, _size(file))
-        _hop(folder, file, scan, RECORD_HEADER_BYTES, UNDO_CHECKSUM_BYTES, lambda head, size: size > 0)
+        fast = _fast_hops(folder, file, scan, UNDO_CHECKSUM_BYTES, None, lambda hopped: None)
+        _hop(folder, file, scan, RECORD_HEADER_BYTES, UNDO_CHECKSUM_BYTES, lambda head, size: size > 0, fast)
     return scan
+
+
+class Hopped(NamedTuple):
+    """What `record_hop_fns.hop` found of some blocks: uint8[n, 32] twice, and uint32[n, 3]: times, bits, n_txs."""
+
+    hashes: NDArray[np.uint8]
+    parents: NDArray[np.uint8]
+    facts: NDArray[np.uint32]
+
+
+def _fast_hops(
+    folder: BlockFolder,
+    file: io.FileIO,
+    scan: RecordScan,
+    trailer_bytes: int,
+    pow_limit: int | None,
+    take: Callable[[Hopped], None],
+) -> Callable[[int], int]:
+    """A function that takes all records in order from a byte on, in compiled code, and returns the byte behind them."""
+    from .raw_load import JIT
+
+    if not JIT or not hasattr(os, "pread"):
+        return lambda p: p
+    from .record_hop_fns import hop
+
+    limit = b"" if pow_limit is None else pow_limit.to_bytes(32, "little")
+    magic, key = int.from_bytes(folder.chain.magic, "little"), np.frombuffer(folder.xor_key, np.uint8).copy()
+    target = np.frombuffer(limit, np.uint8).copy()
+    n_of_blocks = 0 if pow_limit is None else _HOPS
+    offsets, sizes = np.empty(_HOPS, np.int64), np.empty(_HOPS, np.int64)
+    found = Hopped(
+        np.empty((n_of_blocks, 32), np.uint8),
+        np.empty((n_of_blocks, 32), np.uint8),
+        np.empty((n_of_blocks, 3), np.uint32),
+    )
+
+    def fast(p: int) -> int:
+        n = _HOPS
+        while n == _HOPS:
+            place = (file.fileno(), p, scan.size_bytes, magic, key, trailer_bytes, target)
+            n, p = (int(x) for x in hop(*place, offsets, sizes, *found))
+            scan.offsets.frombytes(offsets[:n].tobytes())
+            scan.sizes.frombytes(sizes[:n].tobytes())
+            take(Hopped(found.hashes[:n], found.parents[:n], found.facts[:n]))
+        return p
+
+    return fast
 
 
 def _size(file: io.FileIO) -> int:
@@ -146,8 +208,12 @@ def _hop(
     head_bytes: int,
     trailer_bytes: int,
     accept: Callable[[bytes, int], bool],
+    fast: Callable[[int], int],
 ) -> None:
-    """Fill `scan`, reading `head_bytes` of each record; `accept(un-XORed head, payload size)` tells if it is one."""
+    """Fill `scan`, reading `head_bytes` of each record; `accept(un-XORed head, payload size)` tells if it is one.
+
+    fast : takes what is in order; the same rules stand here for all the rest.
+    """
     size = scan.size_bytes
     magic = folder.chain.magic
     key = folder.xor_key * (head_bytes // XOR_KEY_BYTES + 2)
@@ -163,6 +229,10 @@ def _hop(
     p = 0
     contiguous = True  # p follows a record, or begins the file
     while p + RECORD_HEADER_BYTES <= size:
+        before, p = p, fast(p)
+        contiguous |= p > before
+        if p + RECORD_HEADER_BYTES > size:
+            break
         raw, head = head_at(p)
         if len(raw) < RECORD_HEADER_BYTES:
             break
