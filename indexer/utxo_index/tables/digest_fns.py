@@ -12,14 +12,18 @@ _READ_ONLY = 'Array(uint8, 1, "C", readonly=True)'
 BLOCK_BYTES = 64
 
 
-@njit(f"void({_READ_ONLY}, int64, uint8[::1], int64, int64, int64)", nogil=True, cache=True)
-def pack_column(column, size, packed, offset, row_bytes, n_rows):
+MOST_COLUMNS = 6
+"""That `hash_rows` takes: `blocks`, a row a height, has more and is packed column by column."""
+
+
+@njit(f"void({_READ_ONLY}, int64, int64, uint8[::1], int64, int64, int64)", nogil=True, cache=True)
+def pack_column(column, start, size, packed, offset, row_bytes, n_rows):
     """Bytes of a column to their places in packed rows.
 
-    column : uint8[size · n_rows]; packed : uint8[row_bytes · n_rows]; offset : of the column in a row. The caller has
-    compared the lengths, and offset + size with row_bytes.
+    column : uint8, of which size · n_rows from `start` on; packed : uint8[row_bytes · n_rows and more]
+    offset : of the column in the first row. The caller has compared the lengths, and the places in a row.
     """
-    source, target = np.int64(0), offset
+    source, target = start, offset
     if size == 8:
         for _ in range(n_rows):
             store_64(packed, target, load_i64(column, source))
@@ -46,6 +50,43 @@ def pack_column(column, size, packed, offset, row_bytes, n_rows):
             copy_bytes(packed, target, column, source, size)
             source += size
             target += row_bytes
+
+
+@njit(
+    f"void({', '.join([_READ_ONLY] * MOST_COLUMNS)}, int64[::1], int64[::1], int64, int64, uint8[::1], int64[::1],"
+    "uint32[::1])",
+    nogil=True,
+    cache=True,
+)
+def hash_rows(c0, c1, c2, c3, c4, c5, sizes, offsets, row_bytes, n_rows, scratch, held, state):
+    """Rows of up to MOST_COLUMNS columns, packed and hashed while they are in the cache.
+
+    c0 … c5 : uint8[size · n_rows]; sizes, offsets : int64[6], of each in a row; a column of size 0 is none
+    scratch : uint8, a begun block and then rows: 64 bytes and at least one row
+    held : int64[1], bytes of the begun block; state : uint32[8], of the SHA-256. All three are updated.
+    """
+    most = (scratch.size - BLOCK_BYTES) // row_bytes
+    first = np.int64(0)
+    while first < n_rows:
+        n = min(most, n_rows - first)
+        at = held[0]
+        pack_column(c0, sizes[0] * first, sizes[0], scratch, at + offsets[0], row_bytes, n)
+        pack_column(c1, sizes[1] * first, sizes[1], scratch, at + offsets[1], row_bytes, n)
+        pack_column(c2, sizes[2] * first, sizes[2], scratch, at + offsets[2], row_bytes, n)
+        if sizes[3] > 0:
+            pack_column(c3, sizes[3] * first, sizes[3], scratch, at + offsets[3], row_bytes, n)
+        if sizes[4] > 0:
+            pack_column(c4, sizes[4] * first, sizes[4], scratch, at + offsets[4], row_bytes, n)
+        if sizes[5] > 0:
+            pack_column(c5, sizes[5] * first, sizes[5], scratch, at + offsets[5], row_bytes, n)
+        end = at + n * row_bytes
+        blocks = end // BLOCK_BYTES
+        left = end - blocks * BLOCK_BYTES
+        if blocks > 0:
+            compress_one(state, scratch, np.int64(0), blocks)
+            copy_bytes(scratch, np.int64(0), scratch, blocks * BLOCK_BYTES, left)
+        held[0] = left
+        first += n
 
 
 @njit(f"void(uint32[::1], uint8[::1], int64[::1], {_READ_ONLY}, int64, int64)", nogil=True, cache=True)

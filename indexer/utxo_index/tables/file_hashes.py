@@ -9,6 +9,7 @@ import hashlib
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from utxo_index.core_files.raw_load import JIT
 from utxo_index.core_files.sha256_fns import HAS_SHA_NI, INITIAL_STATE, compress_one
@@ -75,14 +76,23 @@ class WovenHashes:
 
     def _hexdigest(self, which: int) -> str:
         """The state behind the begun block and SHA-256's padding; the running one stays."""
-        state = self._states[8 * which : 8 * which + 8].copy()
         begun = self._tails[BLOCK_BYTES * which :][: int(self._held[which])].tobytes()
-        n_zeros = -(len(begun) + 9) % BLOCK_BYTES
-        last = begun + b"\x80" + bytes(n_zeros) + (8 * self._size_bytes[which]).to_bytes(8, "big")
-        compress_one(state, np.frombuffer(last, np.uint8), 0, len(last) // BLOCK_BYTES)
-        return state.astype(">u4").tobytes().hex()
+        return ended_sha256(self._states[8 * which : 8 * which + 8], begun, self._size_bytes[which])
+
+
+def ended_sha256(state: NDArray[np.uint32], begun: bytes, size_bytes: int) -> str:
+    """SHA-256, 64 hex digits, of `size_bytes` bytes: those in the state, and less than a block behind them."""
+    state = state.copy()
+    n_zeros = -(len(begun) + 9) % BLOCK_BYTES
+    last = begun + b"\x80" + bytes(n_zeros) + (8 * size_bytes).to_bytes(8, "big")
+    compress_one(state, np.frombuffer(last, np.uint8), 0, len(last) // BLOCK_BYTES)
+    return state.astype(">u4").tobytes().hex()
+
+
+OWN_IS_FASTER = HAS_SHA_NI and JIT
+"""Than hashlib. Without SHA-NI it is not: OpenSSL has instructions of other CPUs, too."""
 
 
 def file_hashes() -> FileHashes:
-    """The faster ones of this machine. Without SHA-NI hashlib is: OpenSSL has instructions of other CPUs, too."""
-    return WovenHashes() if HAS_SHA_NI and JIT else SeparateHashes()
+    """The faster ones of this machine."""
+    return WovenHashes() if OWN_IS_FASTER else SeparateHashes()
