@@ -1,6 +1,6 @@
 """The standard set of measurements, as one Markdown report.
 
-    python -m bench [PART …] [--bytes 3.8GB | --chain FOLDER] [-o FILE]
+    python -m bench [PART …] [--bytes 7.6GB | --chain FOLDER] [-o FILE]
 
 Without PART all of them, about fifteen minutes on two cores; each can be run alone, as `python -m bench peers` or with
 options of its own as `python -m bench.peers`.

@@ -1,6 +1,6 @@
 """Whole builds of a generated chain, each in a process of its own: speed, memory, and what the tables take.
 
-    python -m bench.build_speed [--bytes 3.8GB | --chain FOLDER] [--repeats 3] [--cold-repeats 3]
+    python -m bench.build_speed [--bytes 7.6GB | --chain FOLDER] [--repeats 3] [--cold-repeats 3]
 
 Rates are bytes of the blk files (not the rev files) by the CPU time of the whole process, all threads, from after the
 kernels are loaded to the index's last commit: writers, checkpoints and checks are in it. GB = 10^9 bytes.
