@@ -2,7 +2,7 @@
 
     python -m bench [PART …] [--bytes 7.6GB | --chain FOLDER] [-o FILE]
 
-Without PART all of them, about fifteen minutes on two cores; each can be run alone, as `python -m bench peers` or with
+Without PART all of them, about twenty minutes on two cores; each can be run alone, as `python -m bench peers` or with
 options of its own as `python -m bench.peers`.
 """
 

@@ -1,6 +1,6 @@
 """Builds from synthetic snapshots: decode alone, and decode + hash + sort + write, with memory.
 
-    python -m bench.snapshots [--coins 20000000] [--repeats 3] [--threads 2]
+    python -m bench.snapshots [--coins 50000000] [--repeats 3] [--threads 2]
 
 The rate of a build is coins by the wall time from the first byte of the snapshot to the last part of `utxos` written
 and flushed; the check of all that was written, which follows, stands beside it. Other converters of such files,
@@ -16,7 +16,7 @@ from pathlib import Path
 from bench import machine, report
 from bench.report import Section
 
-N_COINS = 20_000_000
+N_COINS = 50_000_000
 DECODE_TARGET = 40.0
 BUILD_TARGET = 4.0
 MEMORY_TARGET_GB = 4.0

@@ -1,4 +1,4 @@
-"""The chain that the standard measurements run on: mainnet-like throughout, and long enough for 130 ranges in five parts.
+"""The chain that the standard measurements run on: mainnet-like throughout, with 130 ranges in five parts.
 
 7.6 GB in 16,640 blocks (mainnet's average block is 0.75 MB, recent ones 1.7 MB). 8 % of the outputs survive (mainnet:
 6 %): so transactions come out with 2.4 inputs, 2.7 outputs and 530 bytes, as mainnet's do. Three tenths of the ages are
