@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -77,45 +78,40 @@ def measure(chain: BestChain, first_height: int, end_height: int) -> tuple[dict[
     out = np.zeros(3, np.int64)
     clock = time.thread_time
 
-    def timed(stage: str, call: Callable[[], object]) -> object:
+    def timed(stage: str, call: Callable[[], Any]) -> Any:
         start = clock()
         result = call()
         seconds[stage] += clock() - start
         return result
 
-    for span in reader._spans(np.arange(first_height, end_height)):
-        n, number = len(span), int(chain.file_numbers[span[0]])
-        blk_sizes, rev_sizes = chain.blk_sizes[span], chain.rev_sizes[span]
-        whole = rev_sizes + np.where(rev_sizes > 0, UNDO_CHECKSUM_BYTES, 0)
+    spans = reader._loader.load(reader._spans(np.arange(first_height, end_height)))
+    while (span := timed("read", lambda: next(spans, None))) is not None:
+        n, whole = len(span.heights), span.rev_sizes + np.where(span.rev_sizes > 0, UNDO_CHECKSUM_BYTES, 0)
         start = clock()
-        reader.blk, at = reader._load(reader.blk, number, chain.blk_offsets[span], blk_sizes, undo=False)
-        reader.rev, undo_at = reader._load(reader.rev, number, chain.rev_offsets[span], whole, undo=True)
-        seconds["read"] += clock() - start
-        start = clock()
-        span_fns.unmask(reader.blk, at, blk_sizes, n, reader.key)
-        span_fns.unmask(reader.rev, undo_at, whole, n, reader.key)
+        span_fns.unmask(span.blk, span.blk_offsets, span.blk_sizes, n, reader.key)
+        span_fns.unmask(span.rev, span.rev_offsets, whole, n, reader.key)
         seconds["unmask"] += clock() - start
-        timed("header and undo hashes", lambda: reader._check_hashes(span, at, undo_at, rev_sizes))  # noqa: B023
-        reader._reserve_for_block(int(blk_sizes.max()), int(rev_sizes.max()))
-        reader._reserve_rows(0, int(rev_sizes.sum()) // 3 + n)
+        timed("header and undo hashes", lambda: reader._check_hashes(span))
+        reader._reserve_for_block(int(span.blk_sizes.max()), int(span.rev_sizes.max()))
+        reader._reserve_rows(0, int(span.rev_sizes.sum()) // 3 + n)
         scratch = reader.scratch
-        for i, height in enumerate(span.tolist()):
+        for i, height in enumerate(span.heights.tolist()):
             start = clock()
-            _walk(reader.blk, at, blk_sizes, i, scratch, out)
+            _walk(span.blk, span.blk_offsets, span.blk_sizes, i, scratch, out)
             lap = clock()
             seconds["walk"] += lap - start
-            _undo(reader.rev, undo_at, rev_sizes, i, height, out[0], scratch, out)
+            _undo(span.rev, span.rev_offsets, span.rev_sizes, i, height, out[0], scratch, out)
             start = clock()
             seconds["undo decode"] += start - lap
             rows = _group(scratch, out[1], height, reader.spends)
             lap = clock()
             seconds["group by height"] += lap - start
-            hash_transactions(reader.blk, out[0], scratch.tx_spans, scratch.txids, scratch.sha)
+            hash_transactions(span.blk, out[0], scratch.tx_spans, scratch.txids, scratch.sha)
             start = clock()
             seconds["txids"] += start - lap
             merkle_root(scratch.txids, out[0])
             seconds["merkle root"] += clock() - start
-            for name, value in (("txs", out[0]), ("coins", out[1]), ("rows", rows), ("bytes", blk_sizes[i])):
+            for name, value in (("txs", out[0]), ("coins", out[1]), ("rows", rows), ("bytes", span.blk_sizes[i])):
                 counts[name] += int(value)
             if out[2]:
                 raise AssertionError(f"error {out[2]} in block {height}")

@@ -184,3 +184,15 @@ def test_size_options() -> None:
     assert byte_count("1.7GB") == 1_700_000_000
     assert byte_count("300k") == 300_000
     assert struct.unpack("<I", genesis_block()[72:76]) == (0x207FFFFF,)
+
+
+def test_stages_of_reading_are_measured(folder: Path) -> None:
+    """The benchmark that calls each stage by itself goes over what a build goes over."""
+    from bench import stages
+
+    chain = stages.best_chain(folder / "blocks")
+    seconds, counts = stages.measure(chain, 1, chain.tip_height + 1)
+    truth = json.loads((folder / "chain_truth.json").read_text())["truth"]
+    assert (counts["blocks"], counts["coins"]) == (PLAN.n_blocks - 1, truth["n_spent"])
+    assert counts["bytes"] == int(chain.blk_sizes[1:].sum())
+    assert list(seconds) == list(stages.STAGES)
