@@ -276,6 +276,7 @@ def sort_snapshot(
         file.close()
         raise
     sorter.spare.clear()
+    sorter.slab = np.empty(0, np.uint8)
     for other in muhashes[1:]:
         muhashes[0].merge(other)
     return SortedSnapshot(
