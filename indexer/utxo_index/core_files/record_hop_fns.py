@@ -6,10 +6,13 @@ the disk gives. Only what is in order is taken here; whatever else there is, the
 
 from __future__ import annotations
 
+import os
+import sys
+
 import numpy as np
 from numba import njit, types
 
-from .raw_load import load_u8, load_u16, load_u32
+from .raw_load import JIT, load_u8, load_u16, load_u32
 from .sha256_fns import sha256d
 
 HEAD_BYTES = 97
@@ -17,6 +20,9 @@ HEAD_BYTES = 97
 
 RECORD_BYTES, HEADER_BYTES = 8, 80
 LEAST_BLOCK_BYTES, MOST_BLOCK_BYTES = 141, 4_000_000
+
+USABLE = JIT and hasattr(os, "pread") and sys.maxsize > 1 << 32
+"""Where the system has that function, with offsets of 64 bits; elsewhere the caller does all in Python."""
 
 # Of the C library, as POSIX has it; found by name, so that what is compiled can be kept.
 _pread = types.ExternalFunction("pread", types.int64(types.int32, types.uintp, types.uintp, types.int64))
@@ -48,12 +54,15 @@ def _is_above(a, b):
     return False
 
 
-@njit(
+_compiled = njit(
     "UniTuple(int64, 2)(int32, int64, int64, int64, uint8[::1], int64, uint8[::1],"
     "int64[::1], int64[::1], uint8[:, ::1], uint8[:, ::1], uint32[:, ::1])",
     nogil=True,
     cache=True,
 )
+
+
+@_compiled if USABLE else lambda function: function
 def hop(descriptor, p, size, magic, key, trailer_bytes, pow_limit, offsets, sizes, hashes, parents, facts):
     """Take records from byte p of a file of `size` bytes on, while they are in order and there is room.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import struct
 from array import array
 from collections.abc import Callable
@@ -158,12 +157,10 @@ def _fast_hops(
     take: Callable[[Hopped], None],
 ) -> Callable[[int], int]:
     """A function that takes all records in order from a byte on, in compiled code, and returns the byte behind them."""
-    from .raw_load import JIT
+    from .record_hop_fns import USABLE, hop
 
-    if not JIT or not hasattr(os, "pread"):
+    if not USABLE:
         return lambda p: p
-    from .record_hop_fns import hop
-
     limit = b"" if pow_limit is None else pow_limit.to_bytes(32, "little")
     magic, key = int.from_bytes(folder.chain.magic, "little"), np.frombuffer(folder.xor_key, np.uint8).copy()
     target = np.frombuffer(limit, np.uint8).copy()
