@@ -41,15 +41,25 @@ def binary_column(values: list[bytes]) -> BinaryColumn:
     return BinaryColumn(np.frombuffer(b"".join(values), np.uint8), ends)
 
 
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("n_rows", [100, 5000])  # one pack, and some
 @pytest.mark.parametrize("table", TABLES)
-def test_digest_is_sha256_over_packed_rows(table: str) -> None:
-    columns = random_columns(table, 100)
+def test_digest_is_sha256_over_packed_rows(table: str, n_rows: int, own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest, "OWN_IS_FASTER", own)
+    columns = random_columns(table, n_rows)
     row_format = "<" + "".join(PACKED[dtype] for dtype in TABLES[table].values())
     rows = zip(*([bytes(value) if column.ndim == 2 else int(value) for value in column] for column in columns))  # noqa: B905
     expected = hashlib.sha256(b"".join(struct.pack(row_format, *row) for row in rows))
     running = RowDigest(TABLES[table])
     running.update(columns)
     assert running.hexdigest() == expected.hexdigest()
+    pieces = RowDigest(TABLES[table])
+    first = 0
+    for size in (1, 0, 63, 30, n_rows):  # a begun block behind each, and asked for in between
+        pieces.update([column[first : first + size] for column in columns])
+        pieces.hexdigest()
+        first += size
+    assert pieces.hexdigest() == expected.hexdigest()
 
 
 def test_a_row_has_no_padding() -> None:

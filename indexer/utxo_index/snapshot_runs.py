@@ -42,7 +42,11 @@ class Run:
 
 @dataclass
 class CoinRuns:
-    """The passes over the pieces. `sums` : one supply vector a thread, satoshis and coins of a height in turn."""
+    """The passes over the pieces.
+
+    sums : int64[2 · heights], one supply vector a thread, satoshis and coins of a height in turn
+    slab : uint8, a run while it is laid out
+    """
 
     n_heights: int
     bucket_blocks: int

@@ -26,15 +26,7 @@ from ..errors import InputError
 from .best_chain import BestChain, find_best_chain
 from .block_folder import BlockFolder
 from .header_chain import HeaderColumns, bits_of_times
-from .header_tree import (
-    LEAST_SCANS,
-    HeaderTree,
-    KnownBlocks,
-    NeedsWholeTree,
-    add_headers,
-    link_headers,
-    scan_pair,
-)
+from .header_tree import LEAST_SCANS, HeaderTree, KnownBlocks, NeedsWholeTree, add_headers, link_headers, scan_pair
 from .header_tree_fns import UNLINKED, WORK_LIMBS, connect
 from .pruned_blocks import find_rooted_chain
 from .record_scan import BlkScan, RecordScan

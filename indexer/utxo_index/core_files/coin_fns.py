@@ -27,7 +27,7 @@ POOL_FULL = -1
 
 _RECIPROCAL_BITS = 40
 _RECIPROCAL_OF = 1 << _RECIPROCAL_BITS
-"""height // blocks by a multiplication: exact while height · blocks < 2^40, as it is (below 2^24 · 2^16)."""
+"""height // blocks by a multiplication, exact while height · blocks < 2^40; in 63 bits while height < 2^23."""
 
 _FILTER_BITS = 96
 """Bits of the filter for a key, at least: one in some thousand unspent outputs passes it."""

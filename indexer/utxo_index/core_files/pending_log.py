@@ -45,6 +45,8 @@ class PendingLog:
     def __init__(self, n_heights: int, range_blocks: int) -> None:
         if not 1 <= range_blocks <= 1 << 16:
             raise ValueError("a range has 1 to 65,536 blocks")
+        if n_heights > 1 << 23:
+            raise ValueError("heights are below 2^23")  # see `coin_fns.file_spends`
         self.range_blocks = range_blocks
         n_ranges = n_heights // range_blocks + 1
         self._keys = _GrowingArray(np.uint64, _FIRST_CHUNKS * CHUNK_ENTRIES)
@@ -117,6 +119,8 @@ class PendingLog:
     ) -> int:
         """File spends of outputs below `first_height`; the others go to keys[n:], blocks[n:], where there is room for
         one more than they are. Returns the new n."""
+        if len(keys) <= n or len(blocks) <= n:
+            raise ValueError("there is no room for one entry more")
         # each range opens at most one chunk more than its entries fill
         wanted = int(self._counters[CHUNKS_USED]) + n_in // CHUNK_ENTRIES + min(n_in, self.n_ranges) + 1
         if wanted > len(self._next_chunk):

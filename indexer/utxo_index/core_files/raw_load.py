@@ -21,6 +21,9 @@ from llvmlite import ir
 from numba import config, njit, types
 from numba.extending import intrinsic, register_jitable
 
+READ_ONLY_BYTES = 'Array(uint8, 1, "C", readonly=True)'
+"""In a signature: bytes that may be written or not, where `uint8[::1]` refuses those that may not."""
+
 SLACK = 64
 """Readable bytes every buffer must have behind its end: `copy_over` reads furthest, 59 ahead; the walks at most 45."""
 

@@ -1,7 +1,7 @@
 """From record to record of a block or undo file without the interpreter: each is a read of a few bytes.
 
-With the interpreter's lock, eight threads that wait for a disk get 20,000 reads a second out of it; without, as many as
-the disk gives. Only what is in order is taken here; whatever else there is, the caller looks at in Python.
+With the interpreter's lock, eight threads that waited for a disk got 40,000 reads a second out of it, and more threads
+fewer. Only what is in order is taken here; whatever else there is, the caller looks at in Python.
 """
 
 from __future__ import annotations
@@ -13,13 +13,8 @@ import numpy as np
 from numba import njit, types
 
 from .raw_load import JIT, load_u8, load_u16, load_u32
+from .record_scan import BLOCK_HEADER_BYTES, HEAD_BYTES, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, RECORD_HEADER_BYTES
 from .sha256_fns import sha256d
-
-HEAD_BYTES = 97
-"""Magic, length, block header, and the CompactSize number of transactions."""
-
-RECORD_BYTES, HEADER_BYTES = 8, 80
-LEAST_BLOCK_BYTES, MOST_BLOCK_BYTES = 141, 4_000_000
 
 USABLE = JIT and hasattr(os, "pread") and sys.maxsize > 1 << 32
 """Where the system has that function, with offsets of 64 bits; elsewhere the caller does all in Python."""
@@ -75,38 +70,38 @@ def hop(descriptor, p, size, magic, key, trailer_bytes, pow_limit, offsets, size
     Returns (records taken, the byte behind the last).
     """
     is_block = pow_limit.size == 32
-    wanted = np.int64(HEAD_BYTES if is_block else RECORD_BYTES)
+    wanted = np.int64(HEAD_BYTES if is_block else RECORD_HEADER_BYTES)
     head = np.empty(HEAD_BYTES, np.uint8)
     target = np.zeros(32, np.uint8)
     block_hash = np.empty(32, np.uint8)
     known_bits = np.int64(-1)
     n = np.int64(0)
-    while n < offsets.size and p + RECORD_BYTES <= size:
+    while n < offsets.size and p + RECORD_HEADER_BYTES <= size:
         if _pread(descriptor, head.ctypes.data, wanted, p) != wanted:
             break
         for i in range(wanted):
             head[i] ^= key[(p + i) & 7]
         length = load_u32(head, np.int64(4))
-        end = p + RECORD_BYTES + length + trailer_bytes
+        end = p + RECORD_HEADER_BYTES + length + trailer_bytes
         if load_u32(head, np.int64(0)) != magic or end > size or length == 0:
             break
         if is_block:
-            if length < LEAST_BLOCK_BYTES or length > MOST_BLOCK_BYTES:
+            if length < MIN_BLOCK_BYTES or length > MAX_BLOCK_BYTES:
                 break
-            bits = load_u32(head, np.int64(RECORD_BYTES + 72))
+            bits = load_u32(head, np.int64(RECORD_HEADER_BYTES + 72))
             if bits != known_bits:
                 if not _set_target(bits, target) or _is_above(target, pow_limit):
                     break
                 known_bits = bits
-            sha256d(head, np.int64(RECORD_BYTES), np.int64(HEADER_BYTES), block_hash, np.int64(0))
+            sha256d(head, np.int64(RECORD_HEADER_BYTES), np.int64(BLOCK_HEADER_BYTES), block_hash, np.int64(0))
             if _is_above(block_hash, target):
                 break
             for k in range(32):
                 hashes[n, k] = block_hash[k]
-                parents[n, k] = head[RECORD_BYTES + 4 + k]
-            facts[n, 0] = np.uint32(load_u32(head, np.int64(RECORD_BYTES + 68)))
+                parents[n, k] = head[RECORD_HEADER_BYTES + 4 + k]
+            facts[n, 0] = np.uint32(load_u32(head, np.int64(RECORD_HEADER_BYTES + 68)))
             facts[n, 1] = np.uint32(bits)
-            at = np.int64(RECORD_BYTES + HEADER_BYTES)
+            at = np.int64(RECORD_HEADER_BYTES + BLOCK_HEADER_BYTES)
             n_txs = load_u8(head, at)
             if n_txs == 253:
                 n_txs = load_u16(head, at + 1)
@@ -115,7 +110,7 @@ def hop(descriptor, p, size, magic, key, trailer_bytes, pow_limit, offsets, size
             elif n_txs == 255:
                 n_txs = np.int64(0)
             facts[n, 2] = np.uint32(n_txs)
-        offsets[n] = p + RECORD_BYTES
+        offsets[n] = p + RECORD_HEADER_BYTES
         sizes[n] = length
         n += 1
         p = end

@@ -27,7 +27,7 @@ BLOCK_HEADER_BYTES = 80
 UNDO_CHECKSUM_BYTES = 32
 MAX_BLOCK_BYTES = 4_000_000
 MIN_BLOCK_BYTES = 81 + 60
-_HEAD_BYTES = RECORD_HEADER_BYTES + BLOCK_HEADER_BYTES + 9  # with the CompactSize number of transactions
+HEAD_BYTES = RECORD_HEADER_BYTES + BLOCK_HEADER_BYTES + 9  # with the CompactSize number of transactions
 _CHUNK_BYTES = 1 << 20
 _HOPS = 1024
 
@@ -118,9 +118,7 @@ def scan_blk(folder: BlockFolder, number: int) -> BlkScan:
             for column, values in zip((scan.times, scan.bits, scan.n_txs), hopped.facts.T, strict=True):
                 column.frombytes(values.tobytes())
 
-        _hop(
-            folder, file, scan, _HEAD_BYTES, 0, accept, _fast_hops(folder, file, scan, 0, folder.chain.pow_limit, take)
-        )
+        _hop(folder, file, scan, HEAD_BYTES, 0, accept, _fast_hops(folder, file, scan, 0, folder.chain.pow_limit, take))
     if scan.garbage and scan.garbage[0][0] == 0 and scan.unfinished != 0:
         being_written = scan.garbage[0][1] <= RECORD_HEADER_BYTES + BLOCK_HEADER_BYTES
         if not being_written:

@@ -17,10 +17,9 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .raw_load import _pointer, copy_bytes, load_u32, store_8, store_32, store_64
+from .raw_load import READ_ONLY_BYTES, _pointer, copy_bytes, load_u32, store_8, store_32, store_64
 
 LANES = 16
-_READ_ONLY = 'Array(uint8, 1, "C", readonly=True)'
 
 
 def _primes(count: int) -> list[int]:
@@ -235,12 +234,12 @@ def _compress_two_sha_ni(typing_context, states, data, offset0, offset1, n_block
 
 if HAS_SHA_NI:
 
-    @njit(f"void(uint32[::1], {_READ_ONLY}, int64, int64)", nogil=True, cache=True)
+    @njit(f"void(uint32[::1], {READ_ONLY_BYTES}, int64, int64)", nogil=True, cache=True)
     def compress_one(state, data, offset, n_blocks):
         """state (uint32[8]) over n_blocks of 64 bytes at data[offset:]."""
         _compress_sha_ni(state, data, offset, n_blocks)
 
-    @njit(f"void(uint32[::1], {_READ_ONLY}, int64, int64, int64)", nogil=True, cache=True)
+    @njit(f"void(uint32[::1], {READ_ONLY_BYTES}, int64, int64, int64)", nogil=True, cache=True)
     def compress_two(states, data, offset0, offset1, n_blocks):
         """Two states (uint32[16]) over n_blocks of 64 bytes each, at data[offset0:] and data[offset1:]."""
         _compress_two_sha_ni(states, data, offset0, offset1, n_blocks)
@@ -248,7 +247,7 @@ if HAS_SHA_NI:
 else:
     compress_one = compress_plain
 
-    @njit(f"void(uint32[::1], {_READ_ONLY}, int64, int64, int64)", nogil=True, cache=True)
+    @njit(f"void(uint32[::1], {READ_ONLY_BYTES}, int64, int64, int64)", nogil=True, cache=True)
     def compress_two(states, data, offset0, offset1, n_blocks):
         """Two states (uint32[16]) over n_blocks of 64 bytes each, at data[offset0:] and data[offset1:]."""
         compress_plain(states[:8], data, offset0, n_blocks)

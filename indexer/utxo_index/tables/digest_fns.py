@@ -5,18 +5,25 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from utxo_index.core_files.raw_load import copy_bytes, load_i64, load_u8, load_u32, store_8, store_32, store_64
+from utxo_index.core_files.raw_load import (
+    READ_ONLY_BYTES,
+    copy_bytes,
+    load_i64,
+    load_u8,
+    load_u32,
+    store_8,
+    store_32,
+    store_64,
+)
 from utxo_index.core_files.sha256_fns import compress_one, compress_two
 
-_READ_ONLY = 'Array(uint8, 1, "C", readonly=True)'
 BLOCK_BYTES = 64
-
 
 MOST_COLUMNS = 6
 """That `hash_rows` takes: `blocks`, a row a height, has more and is packed column by column."""
 
 
-@njit(f"void({_READ_ONLY}, int64, int64, uint8[::1], int64, int64, int64)", nogil=True, cache=True)
+@njit(f"void({READ_ONLY_BYTES}, int64, int64, uint8[::1], int64, int64, int64)", nogil=True, cache=True)
 def pack_column(column, start, size, packed, offset, row_bytes, n_rows):
     """Bytes of a column to their places in packed rows.
 
@@ -53,7 +60,7 @@ def pack_column(column, start, size, packed, offset, row_bytes, n_rows):
 
 
 @njit(
-    f"void({', '.join([_READ_ONLY] * MOST_COLUMNS)}, int64[::1], int64[::1], int64, int64, uint8[::1], int64[::1],"
+    f"void({', '.join([READ_ONLY_BYTES] * MOST_COLUMNS)}, int64[::1], int64[::1], int64, int64, uint8[::1], int64[::1],"
     "uint32[::1])",
     nogil=True,
     cache=True,
@@ -89,7 +96,7 @@ def hash_rows(c0, c1, c2, c3, c4, c5, sizes, offsets, row_bytes, n_rows, scratch
         first += n
 
 
-@njit(f"void(uint32[::1], uint8[::1], int64[::1], {_READ_ONLY}, int64, int64)", nogil=True, cache=True)
+@njit(f"void(uint32[::1], uint8[::1], int64[::1], {READ_ONLY_BYTES}, int64, int64)", nogil=True, cache=True)
 def hash_twice(states, tails, held, data, start, end):
     """Bytes [start, end) of `data` into two SHA-256s, whose blocks begin at different bytes of the stream.
 
